@@ -1,0 +1,1 @@
+"""Pictures and captions: making shards, streaming them, batches."""

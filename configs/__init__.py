@@ -1,0 +1,1 @@
+"""Recipes: one file a run, each with a function `recipe()` that returns a `Recipe`."""

@@ -1,0 +1,38 @@
+"""What the one training loop asks of whatever it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ldm.data.batch import Batch
+
+Terms = dict[str, Tensor]
+"""Named loss terms, each [b] or scalar; the mean of "loss" is minimised, the others are logged."""
+
+
+class Player(NamedTuple):
+    """One set of parameters with the loss that moves it; a GAN has two, all else one.
+
+    `start` is the number of images after which the player begins to learn.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    loss: Callable[[Batch, torch.Generator], Terms]
+    start: int = 0
+
+
+class Task(Protocol):
+    """A trainable: its module (all that is saved), its players, and how to show it."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def players(self) -> Sequence[Player]: ...
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """Pictures to look at, uint8 [n 3 h w], or None."""

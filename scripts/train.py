@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("recipe", nargs="?", help="name of a file in configs/; none lists them")
     parser.add_argument("overrides", nargs="*", help="path=value, for example loop.images=50000")
     parser.add_argument("--run", type=Path, help="folder of the run (default runs/<recipe>)")

@@ -1,0 +1,240 @@
+"""A stage: codec, conditioner, denoiser and objective together; every trained model is one.
+
+A pixel DDPM, the latent decoder, the unCLIP prior (x0 is a CLIP vector) and an upsampler are
+instances of it. b batch; ... data dimensions ([c h w] or [e])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ldm import codec, config
+from ldm.conditioning import Conditioner
+from ldm.data.batch import Batch
+from ldm.diffusion.denoiser import (
+    Denoiser,
+    Head,
+    InputScale,
+    PlainHead,
+    ScaledTime,
+    TimeEmbed,
+    UnitInput,
+)
+from ldm.diffusion.noise import Noise
+from ldm.diffusion.objective import Objective
+from ldm.diffusion.prediction import Prediction
+from ldm.diffusion.process import Process, per_item
+from ldm.diffusion.sample import trajectory
+from ldm.errors import CheckpointError, ConfigError
+from ldm.samplers import Sampler
+from ldm.training.checkpoint import sha256
+
+FORMAT = 1
+OnStep = Callable[[int, float, Tensor], None]
+
+
+class Buildable(Protocol):
+    """A frozen configuration that builds its module."""
+
+    def build(self) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCodec:
+    """Diffuse pictures as they are."""
+
+    def build(self, latents: codec.Latents | None) -> codec.Codec:
+        return codec.Pixels()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentCodec:
+    """Diffuse the latents of an autoencoder that is given where the stage is built."""
+
+    def build(self, latents: codec.Latents | None) -> codec.Codec:
+        if latents is None:
+            raise ConfigError("this stage works on latents: give it the autoencoder's codec")
+        return latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingCodec:
+    """Diffuse CLIP image embeddings of this width."""
+
+    width: int
+
+    def build(self, latents: codec.Latents | None) -> codec.Codec:
+        return codec.Embeddings(self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Everything that a stage is, but its weights.
+
+    Attributes:
+        codec: what is diffused.
+        conditioner: what the network is told.
+        network: what predicts.
+        process, prediction, objective: of the diffusion (see `ldm.diffusion`).
+        input_scale, time_embed, head: how the network's input, time and output are read.
+        multiple: height and width of x0 must be multiples of this (the network's halvings).
+    """
+
+    codec: PixelCodec | LatentCodec | EmbeddingCodec
+    conditioner: Buildable
+    network: Buildable
+    process: Process
+    prediction: Prediction
+    objective: Objective
+    input_scale: InputScale = UnitInput()
+    time_embed: TimeEmbed = ScaledTime()
+    head: Head = PlainHead()
+    multiple: int = 1
+
+    def build(self, latents: codec.Latents | None = None) -> Stage:
+        """A stage with freshly drawn weights; `latents` for those that work on latents."""
+        return Stage(self, self.codec.build(latents))
+
+
+class Stage(nn.Module):
+    """One diffusion model with all that belongs to it."""
+
+    conditioner: Conditioner
+
+    def __init__(self, stage_config: StageConfig, data_codec: codec.Codec) -> None:
+        super().__init__()
+        self.config = stage_config
+        self.codec = data_codec
+        self.conditioner = stage_config.conditioner.build()  # type: ignore[assignment]
+        self.denoiser = Denoiser(
+            stage_config.network.build(),
+            stage_config.process,
+            stage_config.prediction,
+            input_scale=stage_config.input_scale,
+            time_embed=stage_config.time_embed,
+            head=stage_config.head,
+        )
+        self.made_with: dict[str, str] = {}
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of x0 must be multiples of this."""
+        return self.config.multiple
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named terms, each [b]; the mean of "loss" is to be minimised."""
+        x0 = self.codec.encode(batch, generator)
+        cond = self.conditioner(batch, generator=generator)
+        return self.config.objective(self.denoiser, x0, cond, generator)
+
+    def sample(
+        self,
+        batch: Batch,
+        sampler: Sampler,
+        noise: Noise,
+        shape: Sequence[int],
+        *,
+        negative: Batch | None = None,
+        start: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Draw x0 [b ...] for the conditions in `batch`; the codec's `decode` makes data of it.
+
+        Args:
+            sampler: solver, grid, number of steps and guidance.
+            noise: one seed for each item.
+            shape: of one item of x0.
+            negative: what guidance leads away from; nothing at all by default.
+            start: standard normal [b ...] to start from in place of the noise's.
+            on_step: called with (step, time, x) after each step.
+        """
+        cond = self.conditioner(batch)
+        null = self.conditioner.null(len(batch)) if negative is None else self.conditioner(negative)
+        denoise = sampler.guide(self.denoiser, cond, null)
+        process = self.denoiser.process
+        times = sampler.times(process).to(noise.device)
+        x = noise.normal(tuple(shape)) if start is None else start.to(noise.device, torch.float32)
+        x = per_item(process.alpha_sigma(times[:1])[1], x) * x
+        for moment in trajectory(denoise, process, sampler.solver, times, x, noise):
+            x = moment.x
+            if on_step is not None:
+                on_step(moment.step, float(times[moment.step]), x)
+        return x
+
+    def check_made_with(self, parts: Mapping[str, str], name: str) -> None:
+        """Compare the fingerprints of the parts at training with those of the parts at hand.
+
+        Raises:
+            CheckpointError: naming the part that was exchanged.
+        """
+        for part, trained in self.made_with.items():
+            if parts.get(part, trained) != trained:
+                raise CheckpointError(
+                    f"the {name} was trained with {part} {trained}, but the {part} at hand is "
+                    f"{parts[part]}: put the right one in its place or train the {name} anew"
+                )
+
+    def save_pretrained(self, folder: str | Path, made_with: Mapping[str, str]) -> None:
+        """Write `config.json` and `model.safetensors` (parameters as float16, buffers as float32)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        halves = {k: v.detach().half() for k, v in self.named_parameters()}
+        tensors = {k: v.float() for k, v in self.named_buffers()} | halves
+        save_file(
+            {k: v.cpu().contiguous() for k, v in tensors.items()}, folder / "model.safetensors"
+        )
+        body = {
+            "format": FORMAT,
+            "stage": config.to_dict(self.config),
+            "made_with": dict(made_with),
+            "sha256": sha256(folder / "model.safetensors"),
+        }
+        (folder / "config.json").write_text(json.dumps(body, indent=1) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, latents: codec.Latents | None = None) -> Stage:
+        """Read a folder of `save_pretrained`; every tensor must be there, and no other.
+
+        Raises:
+            CheckpointError: naming what is missing, damaged or does not fit.
+        """
+        folder = Path(folder)
+        try:
+            body = json.loads((folder / "config.json").read_text())
+            tensors = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{folder}: cannot be read ({error}); fetch it again") from error
+        if body.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder}: format {body.get('format')}, this version reads {FORMAT}"
+            )
+        if body.get("sha256") != sha256(folder / "model.safetensors"):
+            raise CheckpointError(f"{folder}/model.safetensors is damaged; fetch it again")
+        stage_config: StageConfig = config.from_dict(body["stage"], StageConfig, str(folder))
+        stage = stage_config.build(latents)
+        try:
+            stage.load_state_dict({k: v.float() for k, v in tensors.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: {error}") from error
+        stage.made_with = body["made_with"]
+        return stage.eval()
+
+    def fingerprint(self) -> str:
+        """16 hex digits over configuration and weights as stored in half precision."""
+        digest = hashlib.sha256(json.dumps(config.to_dict(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().half().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+__all__ = ["EmbeddingCodec", "LatentCodec", "PixelCodec", "Sampler", "Stage", "StageConfig"]

@@ -1,0 +1,224 @@
+"""Eight sets of colour emoji as captioned pictures: npm packages of SVG bodies -> PNG.
+
+The packages are read as data; nothing in them is run. Fetching them needs npm; a folder that
+already holds the tarballs needs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ldm.data.concepts import Concept, load_dictionary, normal_code
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IconSet:
+    """A style: its package name after `@iconify-json/`, its licence, the words for it."""
+
+    style: str
+    licence: str
+    words: str
+
+
+SETS = (
+    IconSet("fluent-emoji-flat", "MIT", "fluent"),
+    IconSet("noto", "Apache-2.0", "noto"),
+    IconSet("noto-v1", "Apache-2.0", "noto v1"),
+    IconSet("fxemoji", "Apache-2.0", "fxemoji"),
+    IconSet("twemoji", "CC-BY-4.0", "twemoji"),
+    IconSet("emojione", "CC-BY-4.0", "emojione"),
+    IconSet("openmoji", "CC-BY-SA-4.0", "openmoji"),
+    IconSet("emojione-v1", "CC-BY-SA-4.0", "emojione v1"),
+)
+EMOJIBASE = "emojibase-data"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered emoji with all that its sample's json will say."""
+
+    icon: str
+    style: str
+    concept: Concept
+    licence: str
+    source: str
+    svg: str
+    png: bytes = b""
+
+    @property
+    def pair(self) -> str:
+        """The concept x style pair that the split is drawn over."""
+        return f"{self.concept.name.lower()}|{self.style}"
+
+
+# 1. Packages
+
+
+def fetch_packages(cache: Path, given: Path | None = None) -> dict[str, Path]:
+    """Unpacked package folders by name, from tarballs in `given` or else from `npm pack`."""
+    names = [f"@iconify-json/{s.style}" for s in SETS] + [EMOJIBASE]
+    cache.mkdir(parents=True, exist_ok=True)
+    return {name: _unpack(_tarball(name, cache, given), cache) for name in names}
+
+
+def _tarball(name: str, cache: Path, given: Path | None) -> Path:
+    stem = name.removeprefix("@").replace("/", "-")
+    for folder in [given] if given else [cache]:
+        # The version starts with a digit: "emojione-1.2.3", not "emojione-v1-1.2.3".
+        found = sorted(folder.glob(f"{stem}-[0-9]*.tgz"))
+        if found:
+            return found[-1]
+    if given:
+        raise ValueError(f"no tarball of {name} ({stem}-VERSION.tgz) in {given}; npm pack makes it")
+    if shutil.which("npm") is None:
+        raise RuntimeError(
+            f"{name} is not in {cache} and npm is not installed; install Node.js, or put the "
+            "tarballs that `npm pack` makes into a folder and name it with --packages"
+        )
+    logger.info("fetching %s", name)
+    done = subprocess.run(
+        ["npm", "pack", name, "--silent"], cwd=cache, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"npm pack {name} failed: {done.stderr.strip()}")
+    return cache / done.stdout.strip().splitlines()[-1]
+
+
+def _unpack(tarball: Path, cache: Path) -> Path:
+    folder = cache / tarball.stem
+    if not (folder / "package.json").exists():
+        with tarfile.open(tarball) as archive:
+            archive.extractall(folder, filter="data")
+    inner = folder / "package"
+    return inner if inner.exists() else folder
+
+
+# 2. Icons
+
+
+def load_pictures(packages: Mapping[str, Path], styles: tuple[str, ...] = ()) -> list[Picture]:
+    """Every visible icon of every set (or of `styles`), named, not yet rendered."""
+    charts = {s.style: _chart(packages[f"@iconify-json/{s.style}"]) for s in SETS}
+    book = load_dictionary(packages[EMOJIBASE], charts.values())
+    pictures: list[Picture] = []
+    for icons in SETS:
+        if styles and icons.style not in styles:
+            continue
+        folder = packages[f"@iconify-json/{icons.style}"]
+        source = _checked_source(folder, icons)
+        codes = charts[icons.style]
+        for name, aliases, svg in _icons(json.loads((folder / "icons.json").read_text("utf-8"))):
+            concept = book.resolve([name, *aliases], codes.get(name), bool(codes))
+            pictures.append(Picture(name, icons.style, concept, icons.licence, source, svg))
+    return pictures
+
+
+def _chart(folder: Path) -> dict[str, str]:
+    """Code point by name, other names of the same picture included; {} if the set has none."""
+    path = folder / "chars.json"
+    if not path.exists():
+        return {}
+    chart = {n: normal_code(c) for c, n in json.loads(path.read_text("utf-8")).items()}
+    icons = json.loads((folder / "icons.json").read_text("utf-8"))
+    for alias, entry in icons.get("aliases", {}).items():
+        if alias not in chart and entry.keys() == {"parent"} and entry["parent"] in chart:
+            chart[alias] = chart[entry["parent"]]
+    return chart
+
+
+def _checked_source(folder: Path, icons: IconSet) -> str:
+    package = json.loads((folder / "package.json").read_text("utf-8"))
+    if package["license"] != icons.licence:
+        raise ValueError(
+            f"{package['name']} {package['version']} is under {package['license']!r}, expected "
+            f"{icons.licence!r}; look at the package before using it"
+        )
+    return f"{package['name']}@{package['version']}"
+
+
+def _icons(data: dict[str, Any]) -> Iterator[tuple[str, list[str], str]]:
+    """(name, other names, svg) of each visible picture; an alias is one only if it is mirrored."""
+    nicknames: dict[str, list[str]] = {}
+    mirrored = {}
+    for alias, entry in data.get("aliases", {}).items():
+        if entry.get("hidden"):
+            continue
+        if entry.keys() & {"hFlip", "vFlip", "rotate"}:
+            mirrored[alias] = data["icons"][entry["parent"]] | entry
+        else:
+            nicknames.setdefault(entry["parent"], []).append(alias)
+    for name, icon in (data["icons"] | mirrored).items():
+        if not icon.get("hidden"):
+            yield name, nicknames.get(name, []), _svg(icon, data)
+
+
+def _svg(icon: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """A square SVG with the icon in the middle."""
+    width, height = (icon.get(k, data.get(k, 16)) for k in ("width", "height"))
+    left, top = (icon.get(k, data.get(k, 0)) for k in ("left", "top"))
+    side = max(width, height)
+    x, y = left - (side - width) / 2, top - (side - height) / 2
+    flip_x, flip_y = bool(icon.get("hFlip")), bool(icon.get("vFlip"))
+    move = f"translate({2 * left + width if flip_x else 0} {2 * top + height if flip_y else 0})"
+    turn = f"{move} scale({-1 if flip_x else 1} {-1 if flip_y else 1})"
+    body = f'<g transform="{turn}">{icon["body"]}</g>' if flip_x or flip_y else icon["body"]
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{x} {y} {side} {side}">{body}</svg>'
+    )
+
+
+# 3. Pixels
+
+
+def render(svg: str, size: int) -> bytes:
+    """An SVG on white as a small PNG of size x size."""
+    import resvg_py
+    from PIL import Image
+
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
+    )
+    out = io.BytesIO()
+    Image.open(io.BytesIO(bytes(png))).convert("RGB").save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _render_one(job: tuple[str, int]) -> bytes:
+    return render(*job)
+
+
+def render_all(pictures: list[Picture], size: int, workers: int = 1) -> list[Picture]:
+    """The pictures with their PNG; a set's later twins of an identical picture are dropped.
+
+    The twin's names become synonyms of the one that stays.
+    """
+    jobs = [(p.svg, size) for p in pictures]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pngs = pool.map(_render_one, jobs, chunksize=64)
+    kept: dict[tuple[str, str], Picture] = {}
+    for picture, png in zip(pictures, pngs, strict=True):
+        key = (picture.style, hashlib.sha256(png).hexdigest())
+        twin = kept.get(key)
+        kept[key] = replace(picture, png=png) if twin is None else _merged(twin, picture)
+    logger.info("%d pictures, %d twins dropped", len(kept), len(pictures) - len(kept))
+    return list(kept.values())
+
+
+def _merged(twin: Picture, other: Picture) -> Picture:
+    names = (*twin.concept.synonyms, other.concept.name, *other.concept.synonyms)
+    unique = tuple(n for n in dict.fromkeys(names) if n != twin.concept.name)
+    return replace(twin, concept=replace(twin.concept, synonyms=unique))

@@ -1,0 +1,116 @@
+"""Encoded shards: latents and CLIP embeddings computed once, and the proof of what computed them.
+
+A sample keeps its key, captions and json; its picture is replaced by `latent.npy` (posterior
+moments [2c h w], float16) and `clip.npy` (unit-norm embedding [e], float16). The manifest's
+`encoding` holds the fingerprints of autoencoder and CLIP and the crop, so that entries made by
+other weights are refused instead of used.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.data.images import Crop, decode_image
+from ldm.data.manifest import Manifest, ShardEntry, sha256_of
+from ldm.data.reader import Raw, read_manifest, read_shard
+from ldm.data.shards import ShardConfig
+from ldm.errors import DataError
+
+logger = logging.getLogger(__name__)
+Encode = Callable[[Tensor], Tensor]
+
+KEPT = ("txt", "json")
+
+
+def encodings(config: ShardConfig) -> list[Mapping[str, str]]:
+    """What encoded each source of a shard configuration; empty for shards of pictures."""
+    return [read_manifest(source).extra.get("encoding", {}) for source in config.sources]
+
+
+def encode_folder(
+    source: Path,
+    out: Path,
+    *,
+    size: int,
+    moments: Encode,
+    embeddings: Encode,
+    fingerprints: Mapping[str, str],
+    batch_size: int = 64,
+) -> Manifest:
+    """Encode every shard of `source` into `out`; the manifest is written last.
+
+    Args:
+        size: side of the square to which pictures are resized and cut.
+        moments: uint8 [b 3 size size] -> posterior moments [b 2c h w].
+        embeddings: uint8 [b 3 size size] -> unit-norm [b e].
+        fingerprints: of the weights behind both.
+
+    Raises:
+        DataError: `out` is in use, or a shard contradicts its manifest.
+    """
+    manifest, crop = read_manifest(str(source)), Crop(size=size)
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise DataError(f"{out} is not empty; name another folder or remove it")
+    entries = []
+    for entry in manifest.shards:
+        content = read_shard(str(source), entry.name, None)
+        if content.found != entry.samples:
+            raise DataError(
+                f"{source / entry.name} holds {content.found} samples, its manifest says "
+                f"{entry.samples}: make the shards again"
+            )
+        raws = [content.samples[i] for i in sorted(content.samples)]
+        encoded = _encoded(raws, crop, moments, embeddings, batch_size)
+        entries.append(_write(out / entry.name, encoded))
+        logger.info("%s: %d samples", entry.name, entries[-1].samples)
+    extra = {**manifest.extra, "encoding": {**fingerprints, "crop": str(crop)}}
+    made = Manifest(manifest.split, tuple(entries), manifest.licences, manifest.versions, extra)
+    made.save(out)
+    return made
+
+
+def _encoded(
+    raws: list[Raw], crop: Crop, moments: Encode, embeddings: Encode, batch_size: int
+) -> Iterator[dict[str, bytes | str]]:
+    """The files of each sample, picture exchanged for arrays."""
+    for first in range(0, len(raws), batch_size):
+        chunk = raws[first : first + batch_size]
+        pictures = torch.stack([_picture(raw, crop) for raw in chunk])
+        parts = {"latent.npy": moments(pictures), "clip.npy": embeddings(pictures)}
+        for i, raw in enumerate(chunk):
+            files: dict[str, bytes | str] = {"__key__": raw.key}
+            files |= {k: raw.files[k] for k in KEPT if k in raw.files}
+            yield files | {k: _npy(v[i]) for k, v in parts.items()}
+
+
+def _picture(raw: Raw, crop: Crop) -> Tensor:
+    for extension in ("png", "jpg", "jpeg", "webp"):
+        if extension in raw.files:
+            return decode_image(raw.files[extension], crop)
+    raise DataError(f"sample {raw.key} has no picture; encode shards of pictures")
+
+
+def _npy(value: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, value.detach().cpu().half().numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write(path: Path, samples: Iterator[dict[str, bytes | str]]) -> ShardEntry:
+    import webdataset
+
+    temporary, count = path.with_suffix(".tar.tmp"), 0
+    with webdataset.TarWriter(str(temporary), mtime=0, user="ldm", group="ldm") as tar:
+        for files in samples:
+            tar.write(files)
+            count += 1
+    temporary.replace(path)
+    return ShardEntry(path.name, count, path.stat().st_size, sha256_of(path))

@@ -1,0 +1,18 @@
+"""Autoencoders for latent diffusion; they know nothing of diffusion and import nothing of it."""
+
+from autoencoder.config import AutoencoderConfig
+from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
+from autoencoder.perceptual import EfficientNetLite0Features, Lpips, Perceptual
+from autoencoder.posterior import DiagonalGaussian
+from autoencoder.vae import AutoencoderKL
+
+__all__ = [
+    "AutoencoderConfig",
+    "AutoencoderKL",
+    "DiagonalGaussian",
+    "EfficientNetLite0Features",
+    "Lpips",
+    "Perceptual",
+    "ReconstructionLoss",
+    "ReconstructionLossConfig",
+]

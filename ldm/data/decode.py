@@ -28,6 +28,25 @@ _CAPTION_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """A sample's fields, with all its captions: which one is used is drawn in each epoch."""
+
+    key: str
+    values: dict[str, Any]
+    captions: tuple[str, ...] | None
+
+    def drawn(self, seed: int, epoch: int | None) -> dict[str, Any]:
+        """The fields with one caption, drawn by (seed, epoch, key); None takes the first."""
+        if self.captions is None:
+            return self.values
+        if epoch is None:
+            return {**self.values, "caption": self.captions[0]}
+        words = f"{seed}|{epoch}|{self.key}".encode()
+        draw = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big")
+        return {**self.values, "caption": self.captions[draw % len(self.captions)]}
+
+
+@dataclass(frozen=True)
 class Decoder:
     """What to take out of a sample. Calling it raises DataError with the reason to skip one."""
 
@@ -35,17 +54,15 @@ class Decoder:
     crop: Crop | None = None
     pixel_limit: int = images.PIXEL_LIMIT
     require_caption: bool = True
-    seed: int = 0
 
-    def __call__(self, raw: Raw, epoch: int | None) -> dict[str, Any]:
-        """The fields of a sample; `epoch` draws one of its captions, None takes the first."""
-        return {name: self._field(name, raw, epoch) for name in self.fields}
+    def __call__(self, raw: Raw) -> Decoded:
+        captions = self._captions(raw) if "caption" in self.fields else None
+        wanted = (name for name in self.fields if name != "caption")
+        return Decoded(raw.key, {name: self._field(name, raw) for name in wanted}, captions)
 
-    def _field(self, name: FieldName, raw: Raw, epoch: int | None) -> Any:
+    def _field(self, name: FieldName, raw: Raw) -> Tensor | int:
         if name == "image":
             return self._image(raw)
-        if name == "caption":
-            return self._caption(raw, epoch)
         if name == "label":
             return _label(raw)
         return _array(raw, *_ARRAYS[name])
@@ -56,17 +73,11 @@ class Decoder:
                 return decode_image(raw.files[extension], self.crop, pixel_limit=self.pixel_limit)
         raise DataError("no picture (png, jpg, jpeg, webp)")
 
-    def _caption(self, raw: Raw, epoch: int | None) -> str:
-        choices = _captions(raw)
-        if not choices:
-            if self.require_caption:
-                raise DataError("no caption")
-            return ""
-        if epoch is None:
-            return choices[0]
-        words = f"{self.seed}|{epoch}|{raw.key}".encode()
-        draw = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big")
-        return choices[draw % len(choices)]
+    def _captions(self, raw: Raw) -> tuple[str, ...]:
+        found = tuple(_captions(raw))
+        if not found and self.require_caption:
+            raise DataError("no caption")
+        return found or ("",)
 
 
 def collate(keys: Sequence[str], samples: Sequence[dict[str, Any]]) -> Batch:

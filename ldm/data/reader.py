@@ -58,6 +58,11 @@ def check_source(source: str, *, allow_pipe: bool = False) -> None:
         raise DataError(f"{source!r} needs {{name}} where a shard's file name goes")
 
 
+def full_name(source: str, name: str) -> str:
+    """Where a shard is, for messages."""
+    return source.replace("{name}", name) if _scheme(source) == "pipe" else f"{source}/{name}"
+
+
 def read_manifest(source: str) -> Manifest:
     """The manifest of a checked source."""
     if not _scheme(source):

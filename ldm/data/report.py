@@ -27,6 +27,9 @@ class Damage(NamedTuple):
     text: str
 
 
+Event = Skip | Damage
+
+
 @dataclass
 class Report:
     """One epoch: samples met (skipped ones included), skips by reason, damaged shards."""
@@ -41,7 +44,7 @@ class Report:
     def num_skipped(self) -> int:
         return sum(self.skipped.values())
 
-    def add(self, event: Skip | Damage) -> None:
+    def add(self, event: Event) -> None:
         """Count a skipped sample, or note a shard (several workers may tell of one)."""
         if isinstance(event, Damage):
             if event.shard not in self.damaged:

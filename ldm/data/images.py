@@ -106,7 +106,7 @@ def _open(data: bytes, pixel_limit: int) -> PILImage.Image:
             f"picture is over the pixel limit: {image.width} x {image.height} pixels, "
             f"allowed are {pixel_limit}"
         )
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def _from_16_bit(image: PILImage.Image) -> PILImage.Image:

@@ -1,93 +1,52 @@
-"""From pictures anywhere to shards: the work behind scripts/make_shards.py."""
+"""What each option of scripts/make_shards.py does."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import logging
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
-from ldm.data.captions import captions
-from ldm.data.emoji import SETS, Picture, fetch_packages, load_pictures, render_all
-from ldm.data.manifest import Manifest, write_atomically
-from ldm.data.split import HELDOUT_FRACTION, MIN_STYLES, split_pictures
-from ldm.data.writer import Sample, shuffled, write_shards
+from ldm.data import collect
+from ldm.data.make_emoji import EmojiJob, make_emoji
+from ldm.data.manifest import load_manifest, verify
+from ldm.data.writer import write_shards
 
 logger = logging.getLogger(__name__)
-_WORDS = {s.style: s.words for s in SETS}
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmojiJob:
-    """What to make of the emoji sets; `limit` keeps the first concepts by name's hash."""
-
-    out: Path
-    cache: Path
-    packages: Path | None = None
-    size: int = 128
-    styles: tuple[str, ...] = ()
-    limit: int | None = None
-    per_shard: int = 1000
-    workers: int = 1
-
-
-def make_emoji(job: EmojiJob) -> dict[str, Manifest]:
-    """Render, caption, split and write: OUT/train, OUT/heldout, OUT/pairs.json."""
-    packages = fetch_packages(job.cache, job.packages)
-    pictures = load_pictures(packages, job.styles)
-    if job.limit is not None:
-        pictures = _limited(pictures, job.limit)
-    visible = len(pictures)
-    pictures = render_all(pictures, job.size, job.workers)
-    extra = {"size": job.size, "visible_icons": visible, "twins_dropped": visible - len(pictures)}
-    versions = tuple(sorted({p.source for p in pictures}))
-    manifests = {}
-    split = split_pictures(pictures)
-    for name, part in split.items():
-        samples = shuffled(_sample(p) for p in part)
-        manifests[name] = write_shards(
-            samples,
-            job.out / name,
-            split=name,
-            per_shard=job.per_shard,
-            versions=versions,
-            extra=extra,
-        )
-    _write_pairs(job.out / "pairs.json", split)
-    return manifests
+def run(args: argparse.Namespace) -> None:
+    """Do what the parsed command line asks. Raises DataError."""
+    if args.emoji:
+        for name, manifest in make_emoji(_emoji_job(args)).items():
+            logger.info("%s: %d samples in %s", name, manifest.samples, args.out / name)
+    elif args.write_manifest:
+        manifest = collect.scan(args.write_manifest, args.split)
+        logger.info("%d samples in %d shards", manifest.samples, len(manifest.shards))
+    elif args.verify:
+        verify(args.verify)
+        logger.info("%d samples, all as written", load_manifest(args.verify).samples)
+    else:
+        _make_from_files(args)
 
 
-def _sample(picture: Picture) -> Sample:
-    concept = picture.concept
-    words = _WORDS[picture.style]
-    texts = captions(concept.name, words, synonyms=concept.synonyms, tags=concept.tags)
-    meta = {
-        "name": concept.name,
-        "style": picture.style,
-        "style_words": words,
-        "licence": picture.licence,
-        "source": picture.source,
-        "icon": picture.icon,
-        "code": concept.code,
-    }
-    return Sample(picture.png, "png", tuple(texts), meta)
+def _make_from_files(args: argparse.Namespace) -> None:
+    if args.table:
+        listed = collect.list_table(args.table)
+    else:
+        listed = collect.list_folder(args.images, caption_from_name=args.caption_from_name)
+    samples = collect.read_samples(listed, skip_bad=args.skip_bad)
+    folder = args.out / args.split
+    manifest = write_shards(samples, folder, split=args.split, per_shard=args.per_shard)
+    logger.info("%d of %d pictures written to %s", manifest.samples, len(listed), folder)
 
 
-def _limited(pictures: list[Picture], limit: int) -> list[Picture]:
-    """Whole concepts, those in most styles first, until `limit` pictures."""
-    styles = Counter(p.concept.name for p in pictures)
-    order = sorted(pictures, key=lambda p: (-styles[p.concept.name], p.concept.name))
-    return order[:limit]
-
-
-def _write_pairs(path: Path, split: dict[str, list[Picture]]) -> None:
-    """The list of concept x style pairs of each side, for whoever judges the model."""
-    rule = f"sha256(concept|style) below {HELDOUT_FRACTION}, concept in >= {MIN_STYLES} styles"
-    body = {"rule": rule, **{name: _pairs(part) for name, part in split.items()}}
-    write_atomically(path, (json.dumps(body, indent=0, ensure_ascii=False) + "\n").encode())
-
-
-def _pairs(pictures: Iterable[Picture]) -> list[list[str]]:
-    return [list(p) for p in sorted({(q.concept.name, q.style) for q in pictures})]
+def _emoji_job(args: argparse.Namespace) -> EmojiJob:
+    return EmojiJob(
+        out=args.out,
+        cache=args.cache,
+        packages=args.packages,
+        size=args.size,
+        styles=tuple(args.styles),
+        limit=args.limit,
+        per_shard=args.per_shard,
+        workers=args.workers,
+    )

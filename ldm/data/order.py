@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Order:
         return Group(epoch, self.start(epoch) + before, tuple(slots))
 
 
-def _permuted(items: list, *key: int) -> list:  # type: ignore[type-arg]
+def _permuted(items: list[_T], *key: int) -> list[_T]:
     # Raw words of a bit generator: numpy keeps those the same for ever, unlike its shuffles.
     words = np.random.PCG64(list(key)).random_raw(len(items))
     return [items[i] for i in np.argsort(words, kind="stable")]

@@ -127,8 +127,8 @@ def _opened(source: str, name: str) -> IO[bytes]:
     if scheme == "pipe":
         from webdataset.gopen import gopen
 
-        return gopen(source.replace("{name}", shlex.quote(name)))  # type: ignore[no-any-return]
+        return gopen(source.replace("{name}", shlex.quote(name)))
     if scheme:
         url = f"{source.rstrip('/')}/{name}"
-        return urllib.request.urlopen(url, timeout=_TIMEOUT_S)  # type: ignore[no-any-return]
+        return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
     return (Path(source) / name).open("rb")

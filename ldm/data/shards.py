@@ -27,7 +27,7 @@ _Sample = tuple[str, dict[str, Any]]
 _Packet = tuple[Batch | None, list[Event]]
 
 
-class _Worker(IterableDataset):  # type: ignore[type-arg]
+class _Worker(IterableDataset):
     """What one worker of the endless stream does: every W-th batch from `start` on."""
 
     def __init__(self, stream: ShardStream, start: int) -> None:
@@ -82,7 +82,7 @@ class _Worker(IterableDataset):  # type: ignore[type-arg]
         return (number - self.start) % self._stride == self._worker
 
 
-class _Pass(IterableDataset):  # type: ignore[type-arg]
+class _Pass(IterableDataset):
     """What one worker of the finite pass does: every W-th batch of the fixed order."""
 
     def __init__(self, stream: ShardStream) -> None:
@@ -187,7 +187,7 @@ class ShardStream:
             epoch = max(self._reports, default=0)
         return self._reports.get(epoch, Report(epoch))
 
-    def _load(self, dataset: IterableDataset) -> Iterator[_Packet]:  # type: ignore[type-arg]
+    def _load(self, dataset: IterableDataset) -> Iterator[_Packet]:
         yield from DataLoader(dataset, batch_size=None, num_workers=self.config.workers)
 
     def _account(self, first: int, end: int, events: list[Event]) -> None:

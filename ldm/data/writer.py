@@ -6,16 +6,17 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ldm.data.manifest import Manifest, ShardEntry, sha256_of, write_atomically
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,9 @@ class Sample:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shuffled(samples: Iterable[Sample], seed: int = 0) -> list[Sample]:
-    """In the order of a hash of each sample, so that every shard is a mixture."""
-
-    def rank(sample: Sample) -> bytes:
-        text = json.dumps([seed, sample.captions, sample.meta], sort_keys=True)
-        return hashlib.sha256(text.encode() + sample.image).digest()
-
-    return sorted(samples, key=rank)
+def shuffled(items: Iterable[_T], content: Callable[[_T], bytes]) -> list[_T]:
+    """In the order of a hash of each item's content, so that every shard is a mixture."""
+    return sorted(items, key=lambda item: hashlib.sha256(content(item)).digest())
 
 
 def write_shards(
@@ -53,9 +49,11 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     if used := sorted(p.name for p in folder.iterdir() if p.suffix in (".tar", ".json")):
         raise DataError(f"{folder} already holds {used[0]}; name an empty folder or remove it")
-    entries, licences, index = [], Counter[str](), []
+    entries: list[ShardEntry] = []
+    index: list[dict[str, Any]] = []
+    licences = Counter[str]()
     source = iter(samples)
-    for number in range(100_000):
+    for number in count():
         chunk = list(islice(source, per_shard))
         if not chunk:
             break
@@ -65,7 +63,9 @@ def write_shards(
         logger.info("%s: %d samples", entries[-1].name, entries[-1].samples)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in index)
     write_atomically(folder / "index.jsonl", text.encode())
-    manifest = Manifest(split, tuple(entries), dict(sorted(licences.items())), versions, extra or {})
+    manifest = Manifest(
+        split, tuple(entries), dict(sorted(licences.items())), versions, extra or {}
+    )
     manifest.save(folder)
     return manifest
 

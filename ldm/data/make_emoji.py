@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -78,9 +79,14 @@ def _content(sample: Sample) -> bytes:
 
 
 def _limited(pictures: list[Picture], limit: int) -> list[Picture]:
-    """Whole concepts, those in most styles first, until `limit` pictures."""
+    """Concepts that exist in most styles first, in the order of a hash, up to `limit` pictures."""
     styles = Counter(p.concept.name for p in pictures)
-    order = sorted(pictures, key=lambda p: (-styles[p.concept.name], p.concept.name))
+
+    def rank(picture: Picture) -> tuple[int, bytes]:
+        name = picture.concept.name
+        return -styles[name], hashlib.sha256(name.encode()).digest()
+
+    order = sorted(pictures, key=rank)
     return order[:limit]
 
 

@@ -7,6 +7,7 @@ published weights load without a key map. Shapes: b batch, c channels, h w grid.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the grid by a strided convolution, padded right and below: [b c h w] -> [b c h/2 w/2]."""
+    """Halves the grid by a strided convolution, padded on the right and below."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class DownBlock(nn.Module):
         super().__init__()
         widths = [c_in] + [c_out] * layers
         self.resnets = nn.ModuleList(
-            [ResnetBlock(a, b, groups, act) for a, b in zip(widths, widths[1:], strict=False)]
+            [ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)]
         )
         self.downsamplers = nn.ModuleList([Downsample(c_out)] if halve else [])
 
@@ -130,7 +131,7 @@ class UpBlock(nn.Module):
         super().__init__()
         widths = [c_in] + [c_out] * layers
         self.resnets = nn.ModuleList(
-            [ResnetBlock(a, b, groups, act) for a, b in zip(widths, widths[1:], strict=False)]
+            [ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)]
         )
         self.upsamplers = nn.ModuleList([Upsample(c_out)] if double else [])
 
@@ -161,7 +162,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.act = ACTIVATIONS[act]
         self.conv_in = nn.Conv2d(c_in, widths[0], 3, padding=1)
-        pairs = list(zip((widths[0], *widths), widths, strict=False))
+        pairs = list(pairwise((widths[0], *widths)))
         self.down_blocks = nn.ModuleList(
             [
                 DownBlock(a, b, layers, groups, act, halve=i + 1 < len(pairs))
@@ -199,7 +200,7 @@ class Decoder(nn.Module):
         falling = widths[::-1]
         self.conv_in = nn.Conv2d(c_in, falling[0], 3, padding=1)
         self.mid_block = MidBlock(falling[0], groups, act, attention=attention)
-        pairs = list(zip((falling[0], *falling), falling, strict=False))
+        pairs = list(pairwise((falling[0], *falling)))
         self.up_blocks = nn.ModuleList(
             [
                 UpBlock(a, b, layers + 1, groups, act, double=i + 1 < len(pairs))

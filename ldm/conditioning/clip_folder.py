@@ -144,7 +144,7 @@ def write(
     vocab_size = model_cfg["text_cfg"].get("vocab_size", FULL_VOCABULARY)
     if vocab_size < FULL_VOCABULARY:
         write_merges(path / MERGES_FILE, read_merges(packaged_merges())[: vocab_size - 514])
-    half = {k: v.detach().cpu().half().contiguous() for k, v in tensors.items()}
+    half = {name: _half(value.detach().cpu()).contiguous() for name, value in tensors.items()}
     temporary = path / (WEIGHTS_FILE + ".tmp")
     save_file(half, temporary)
     temporary.replace(path / WEIGHTS_FILE)
@@ -160,6 +160,10 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -
             f"{origin} does not belong to its configuration: {error}"
         ) from error
     return module.requires_grad_(False).eval()
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() else value
 
 
 def _float32(value: Tensor) -> Tensor:

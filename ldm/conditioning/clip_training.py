@@ -36,7 +36,8 @@ class ClipTaskConfig:
     """A CLIP model to train from nothing, and its augmentation.
 
     embed_dim, vision_*, text: sizes, in open_clip's terms. image_size: side of the square that the
-    image tower sees. min_scale: the smallest side of the random crop, as a share of the picture.
+    image tower sees. patch_dropout: the share of patches that a training step leaves out (FLIP, Li et
+    al. 2022, arXiv 2212.00794), which halves the image tower's cost at 0.5. min_scale: the smallest side of the random crop, as a share of the picture.
     shift: how far the crop may leave the picture on each side, as a share (the border repeats).
     Pictures are never mirrored: arrows, flags and letters change their meaning.
     """
@@ -48,6 +49,7 @@ class ClipTaskConfig:
     vision_layers: int = 6
     vision_head_width: int = 64
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
+    patch_dropout: float = 0.5
     min_scale: float = 0.85
     shift: float = 0.04
 
@@ -56,6 +58,8 @@ class ClipTaskConfig:
             raise ConfigError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
+        if not 0 <= self.patch_dropout < 1:
+            raise ConfigError(f"patch_dropout is {self.patch_dropout}; allowed: [0, 1)")
         if not 0 < self.min_scale <= 1 or not 0 <= self.shift < 0.5:
             raise ConfigError(
                 f"min_scale is {self.min_scale}, shift {self.shift}; allowed: (0, 1] and [0, 0.5)"
@@ -87,7 +91,7 @@ class ClipTask:
         self.tokenizer = BpeTokenizer(
             vocab_size=config.text.vocab_size, context_length=config.text.context_length
         )
-        self.model: Any = clip_open.build(config.model_cfg())
+        self.model: Any = clip_open.build(_with_dropout(config))
         self._similarity = clip_open.open_clip_module().ClipLoss()
 
     @property
@@ -110,7 +114,7 @@ class ClipTask:
         """
         if batch.image is None or batch.caption is None:
             raise ValueError("CLIP trains on batches with image and caption; one is missing")
-        image = self.encode_image(augmented(batch.image, self.config, generator))
+        image = self._image_in_training(augmented(batch.image, self.config, generator), generator)
         text = self.encode_text(batch.caption, image.device)
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
@@ -123,6 +127,16 @@ class ClipTask:
                 + F.cross_entropy(logits.T, target, reduction="none")) / 2
         accuracy = same.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
         return {"loss": loss, "accuracy": accuracy, "scale": scale.detach()}
+
+    def _image_in_training(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """`encode_image` with patches left out by the generator: open_clip draws from the global
+        one, which is seeded for the call and put back."""
+        if self.config.patch_dropout == 0:
+            return self.encode_image(image)
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
+            torch.manual_seed(seed)
+            return self.encode_image(image)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Floats 0..255 `[b 3 h w]` -> unit norm `[b e]`."""
@@ -155,6 +169,13 @@ class ClipTask:
         """
         tensors = self.module.state_dict() if tensors is None else tensors
         clip_folder.write(folder, self.config.model_cfg(), self.preprocess, tensors)
+
+
+def _with_dropout(config: ClipTaskConfig) -> dict[str, Any]:
+    """The configuration to train with; the saved one has no dropout."""
+    model_cfg = config.model_cfg()
+    model_cfg["vision_cfg"]["patch_dropout"] = config.patch_dropout
+    return model_cfg
 
 
 def augmented(image: Tensor, config: ClipTaskConfig, generator: torch.Generator) -> Tensor:

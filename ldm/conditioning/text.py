@@ -1,0 +1,145 @@
+"""Text and CLIP image embeddings as conditioning: the two stages of unCLIP.
+
+Ramesh et al. 2022 (arXiv 2204.06125), sections 2.1 and 2.2. CLIP embeddings have unit norm; they
+are multiplied by the root of their width, so that an entry has unit variance (the paper's table 3
+gives 17 for a width of 1024, up to CLIP's mean).
+
+b batch; n text tokens; d width of a token; e width of a CLIP embedding; m width of the context
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ldm.conditioning.cond import Cond
+from ldm.conditioning.sources import (
+    Conditioner,
+    check_rate,
+    draw_drop,
+    null_parameter,
+    or_null,
+)
+from ldm.data.batch import Batch, TextFeatures
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConditionerConfig:
+    """text_dim: d; embed_dim: e; context_length: n; drop: rate at which all text is dropped."""
+
+    text_dim: int
+    embed_dim: int
+    context_length: int
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_rate("drop", self.drop)
+
+    def build(self) -> TextConditioner:
+        return TextConditioner(self)
+
+
+class TextConditioner(Conditioner):
+    """For the prior: tokens `[b n d]` and vector `[b e]`, dropped together.
+
+    Padding is replaced by a learned token at each place (GLIDE, arXiv 2112.10741), so that no mask
+    is needed.
+    """
+
+    def __init__(self, config: TextConditionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.padding = null_parameter(config.context_length, config.text_dim)
+        self.null_tokens = null_parameter(config.context_length, config.text_dim)
+        self.null_vector = null_parameter(config.embed_dim)
+
+    def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Cond:
+        tokens = vector = None
+        if batch.text is not None:
+            tokens = padded(batch.text, batch.text.tokens, self.padding)
+            vector = unit_variance(batch.text.pooled)
+        drop = draw_drop(vector, self.config.drop, generator)
+        return Cond(
+            vector=or_null(vector, self.null_vector, drop, len(batch)),
+            tokens=or_null(tokens, self.null_tokens, drop, len(batch)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclipConditionerConfig:
+    """Sizes and dropout of the decoder's conditioning.
+
+    embed_dim: e; text_dim: d; context_length: n; context_dim: m, what the network attends to;
+    num_extra: tokens made of the image embedding; drop_image, drop_text: independent rates.
+    """
+
+    embed_dim: int
+    text_dim: int
+    context_length: int
+    context_dim: int
+    num_extra: int = 4
+    drop_image: float = 0.1
+    drop_text: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_rate("drop_image", self.drop_image)
+        check_rate("drop_text", self.drop_text)
+
+    def build(self) -> UnclipConditioner:
+        return UnclipConditioner(self)
+
+
+class UnclipConditioner(Conditioner):
+    """For the decoder: vector `[b e]`, the image embedding; tokens `[b n+extra m]`.
+
+    The tokens are the projected text tokens, then the extra ones projected from the image
+    embedding. A dropped image embedding is its null in both places.
+    """
+
+    def __init__(self, config: UnclipConditionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.from_text = nn.Linear(config.text_dim, config.context_dim)
+        self.from_image = nn.Linear(config.embed_dim, config.num_extra * config.context_dim)
+        self.padding = null_parameter(config.context_length, config.context_dim)
+        self.null_text = null_parameter(config.context_length, config.context_dim)
+        self.null_image = null_parameter(config.embed_dim)
+
+    def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Cond:
+        image, text = self._image(batch, generator), self._text(batch, generator)
+        extra = rearrange(
+            self.from_image(image), "b (k m) -> b k m", k=self.config.num_extra
+        )
+        return Cond(vector=image, tokens=torch.cat([text, extra], dim=1))
+
+    def _image(self, batch: Batch, generator: torch.Generator | None) -> Tensor:
+        embedding = batch.image_embedding
+        value = None if embedding is None else unit_variance(embedding)
+        drop = draw_drop(embedding, self.config.drop_image, generator)
+        return or_null(value, self.null_image, drop, len(batch))
+
+    def _text(self, batch: Batch, generator: torch.Generator | None) -> Tensor:
+        tokens = drop = None
+        if batch.text is not None:
+            projected = self.from_text(batch.text.tokens.to(self.padding.dtype))
+            tokens = padded(batch.text, projected, self.padding)
+            drop = draw_drop(projected, self.config.drop_text, generator)
+        return or_null(tokens, self.null_text, drop, len(batch))
+
+
+def unit_variance(embedding: Tensor) -> Tensor:
+    """A unit-norm `[b e]` scaled so that the mean square of its entries is one."""
+    return embedding.float() * embedding.shape[-1] ** 0.5
+
+
+def padded(text: TextFeatures, tokens: Tensor, padding: Tensor) -> Tensor:
+    """`tokens [b n d]` with `padding [n d]` where the text has ended."""
+    if tokens.shape[1:] != padding.shape:
+        raise ValueError(
+            f"this conditioner was built for text tokens of {list(padding.shape)} a caption, the "
+            f"batch brings {list(tokens.shape[1:])}; it belongs to another CLIP model"
+        )
+    return torch.where(text.mask[..., None], tokens.to(padding.dtype), padding)

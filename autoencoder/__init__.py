@@ -1,6 +1,7 @@
 """Autoencoders for latent diffusion; they know nothing of diffusion and import nothing of it."""
 
 from autoencoder.config import AutoencoderConfig
+from autoencoder.latents import Latents, measure_latents
 from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
 from autoencoder.perceptual import EfficientNetLite0Features, Lpips, Perceptual
 from autoencoder.posterior import DiagonalGaussian
@@ -11,8 +12,10 @@ __all__ = [
     "AutoencoderKL",
     "DiagonalGaussian",
     "EfficientNetLite0Features",
+    "Latents",
     "Lpips",
     "Perceptual",
     "ReconstructionLoss",
     "ReconstructionLossConfig",
+    "measure_latents",
 ]

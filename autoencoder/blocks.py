@@ -110,9 +110,7 @@ class DownBlock(nn.Module):
     ) -> None:
         super().__init__()
         widths = [c_in] + [c_out] * layers
-        self.resnets = nn.ModuleList(
-            [ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)]
-        )
+        self.resnets = nn.ModuleList([ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)])
         self.downsamplers = nn.ModuleList([Downsample(c_out)] if halve else [])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,9 +128,7 @@ class UpBlock(nn.Module):
     ) -> None:
         super().__init__()
         widths = [c_in] + [c_out] * layers
-        self.resnets = nn.ModuleList(
-            [ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)]
-        )
+        self.resnets = nn.ModuleList([ResnetBlock(a, b, groups, act) for a, b in pairwise(widths)])
         self.upsamplers = nn.ModuleList([Upsample(c_out)] if double else [])
 
     def forward(self, x: Tensor) -> Tensor:

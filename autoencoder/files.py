@@ -59,9 +59,7 @@ def load(module: nn.Module, folder: Path) -> None:
     try:
         found = load_file(path)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is cut or damaged ({error}): fetch or save it again"
-        ) from error
+        raise ValueError(f"{path} is cut or damaged ({error}): fetch or save it again") from error
     faults = _faults(module.state_dict(), found)
     if faults:
         raise ValueError(

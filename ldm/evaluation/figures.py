@@ -1,0 +1,68 @@
+"""A measured figure: a mean over items, with its bootstrap interval."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value, the bounds of its interval (None where it was not sampled), over how many items.
+
+    `unit` is "%" for shares (the value stays in 0..1), "dB", "count", or "" for plain numbers.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    unit: str = ""
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return self._number(self.value)
+        bounds = f"[{self._number(self.low, bare=True)}, {self._number(self.high, bare=True)}]"
+        return f"{self._number(self.value)} {bounds}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def _number(self, x: float, bare: bool = False) -> str:
+        scale, digits = {"%": (100, 1), "dB": (1, 2), "count": (1, 0)}.get(self.unit, (1, 3))
+        unit = f" {self.unit}" if self.unit in ("%", "dB") and not bare else ""
+        return f"{x * scale:.{digits}f}{unit}"
+
+
+def mean_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
+    """The mean of `values` [n] with the percentile bootstrap's 95 % interval.
+
+    Efron, "Bootstrap methods: another look at the jackknife" (1979): the items are drawn again
+    with replacement. It tells what other items would have given, not what another training would.
+    """
+    values = values.double().cpu().flatten()
+    n = len(values)
+    if n == 0:
+        raise ValueError("a mean over no items: give at least one value")
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.stack(
+        [
+            values[torch.randint(n, (n,), generator=generator)].mean()
+            for _ in range(RESAMPLES if n > 1 else 0)
+        ]
+        or [values.mean()]
+    )
+    tail = (1 - LEVEL) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Figure(values.mean().item(), low, high, n, unit)
+
+
+def known_figure(value: float, n: int, unit: str = "") -> Figure:
+    """A figure that was computed and not sampled, such as a chance level."""
+    return Figure(value, None, None, n, unit)

@@ -1,0 +1,119 @@
+"""The judge: is a picture in the asked style, and does it show the asked concept?
+
+Style: a linear probe on features of real train pictures. Concept: the nearest real picture of the
+asked style. n pictures; m real pictures; d features; k styles
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldm.evaluation.retrieval import ranks
+
+L2 = 1e-3
+_TONE = re.compile(r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b|,")
+_CONNECTORS = {"with", "and", "between"}
+
+
+@dataclass(frozen=True)
+class StyleProbe:
+    """Multinomial logistic regression on standardised features."""
+
+    classes: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> list[str]:
+        """The style of each picture, from its features [n d]."""
+        logits = F.linear((features - self.mean) / self.std, self.weight, self.bias)
+        return [self.classes[i] for i in logits.argmax(dim=1).tolist()]
+
+
+def fit_probe(features: Tensor, styles: Sequence[str], *, l2: float = L2) -> StyleProbe:
+    """Fit features [n d] to their styles: mean cross-entropy + l2/2 |weight|^2, by L-BFGS."""
+    classes = tuple(sorted(set(styles)))
+    target = torch.tensor([classes.index(s) for s in styles])
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    x = (features - mean) / std
+    weight = torch.zeros(len(classes), x.shape[1], requires_grad=True)
+    bias = torch.zeros(len(classes), requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), target)
+        loss = loss + l2 / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return StyleProbe(classes, mean, std, weight.detach(), bias.detach())
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the judge says of n pictures.
+
+    style: [n] bool, the probe sees the asked style
+    rank:  [n] how many real pictures of other concepts are nearer than the asked one's
+    plain_rank: [n] the same where skin tones do not count as a difference
+    """
+
+    style: Tensor
+    rank: Tensor
+    plain_rank: Tensor
+
+
+class Judge:
+    """Compares pictures with real ones by the cosine of their features."""
+
+    def __init__(
+        self, probe: StyleProbe, features: Tensor, concepts: Sequence[str], styles: Sequence[str]
+    ) -> None:
+        self.probe = probe
+        self.gallery = F.normalize(features, dim=1)
+        self.concepts, self.styles = list(concepts), list(styles)
+        self.plain = [without_skin_tone(c) for c in concepts]
+
+    def __call__(
+        self, features: Tensor, concepts: Sequence[str], styles: Sequence[str]
+    ) -> Verdicts:
+        """Judge features [n d] of pictures that should show `concepts` in `styles`."""
+        style = torch.tensor(
+            [seen == asked for seen, asked in zip(self.probe(features), styles, strict=True)]
+        )
+        plain = [without_skin_tone(c) for c in concepts]
+        return Verdicts(
+            style,
+            self._ranks(features, concepts, styles, self.concepts),
+            self._ranks(features, plain, styles, self.plain),
+        )
+
+    def _ranks(
+        self, features: Tensor, asked: Sequence[str], styles: Sequence[str], names: Sequence[str]
+    ) -> Tensor:
+        found = torch.empty(len(features), dtype=torch.long)
+        for style in set(styles):
+            rows = [i for i, s in enumerate(styles) if s == style]
+            places = [j for j, s in enumerate(self.styles) if s == style]
+            similarity = F.normalize(features[rows], dim=1) @ self.gallery[places].T
+            right = torch.tensor([[names[j] == asked[i] for j in places] for i in rows])
+            found[rows] = ranks(similarity, right)
+        return found
+
+
+def without_skin_tone(concept: str) -> str:
+    """The words of a concept less skin tones and connectors, for comparison only.
+
+    "kiss between woman, man, dark skin tone and light skin tone" -> "kiss woman man"
+    """
+    words = _TONE.sub(" ", concept).split()
+    return " ".join(w for w in words if w not in _CONNECTORS)

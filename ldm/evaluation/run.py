@@ -1,0 +1,76 @@
+"""The whole evaluation: data and model in, report out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ldm.errors import RequestError, suggest
+from ldm.evaluation import clip, prior, reconstruction, report, samples
+from ldm.evaluation.real import load_real
+from ldm.evaluation.section import Bench, Options, Section
+from ldm.pipeline import DEFAULT_MODEL, TextToImage
+
+logger = logging.getLogger(__name__)
+
+PARTS: dict[str, Callable[[Bench], Section]] = {
+    "reconstruction": reconstruction.evaluate,
+    "clip": clip.evaluate,
+    "prior": prior.evaluate,
+    "pictures": samples.evaluate,
+}
+
+
+def check_parts(names: Sequence[str]) -> list[str]:
+    """The names in the order of `PARTS`; all for none.
+
+    Raises:
+        RequestError: a name that is no part.
+    """
+    for name in names:
+        if name not in PARTS:
+            raise RequestError(
+                f"no part {name!r} of the evaluation.{suggest(name, PARTS)} There are: "
+                + ", ".join(PARTS)
+            )
+    return [name for name in PARTS if not names or name in names]
+
+
+def evaluate(
+    pipe: TextToImage, data: Path, out: Path, options: Options, parts: Sequence[str], command: str
+) -> list[Path]:
+    """Evaluate the named parts on the pictures in `data`; returns what was written in `out`."""
+    if options.pairs < 2 or options.batch_size < 1 or options.grid < 1 or options.seed < 0:
+        raise RequestError(
+            f"pairs {options.pairs}, batch size {options.batch_size}, grid {options.grid}, seed "
+            f"{options.seed}: give at least 2 pairs, 1 a batch, 1 on the grid, and seed 0"
+        )
+    names = check_parts(parts)
+    bench = Bench(pipe, load_real(data), options)
+    common = {
+        "command": command,
+        "model": pipe.fingerprint,
+        "data": bench.real.digest,
+        "precision": "bf16" if pipe.bf16 else "float32",
+    }
+    written: dict[Path, None] = {}
+    for name in names:
+        start = time.perf_counter()
+        section = PARTS[name](bench)
+        logger.info("%s: %.0f s", name, time.perf_counter() - start)
+        # Written as soon as it is known: a later part that fails takes nothing with it.
+        written |= dict.fromkeys(report.write(out, data.name, {name: section}, common))
+    return list(written)
+
+
+def load(model: Path | None, device: str, precision: str) -> TextToImage:
+    """The model to be evaluated, by default the shipped one."""
+    pipe = TextToImage.from_pretrained(
+        model or DEFAULT_MODEL,
+        device=device,
+        precision="bf16" if precision == "bf16" else "float32",
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

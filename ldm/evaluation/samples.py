@@ -1,0 +1,184 @@
+"""Are the pictures what was asked for? Generated ones beside real ones, a ceiling and a floor."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from ldm.evaluation.cache import cached
+from ldm.evaluation.features import NAME, SIDE, Extractor
+from ldm.evaluation.figures import Figure, mean_figure
+from ldm.evaluation.grids import sheet
+from ldm.evaluation.judge import Judge, Verdicts, fit_probe
+from ldm.evaluation.pairs import choose, in_another_style
+from ldm.evaluation.real import SPLITS, RealPictures
+from ldm.evaluation.section import Bench, Section, to_uint8
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+NOTES = (
+    f"Judged by features of {NAME}. Style: a linear probe on real train pictures sees the asked "
+    "style. Concept top-k: a picture of the asked concept is among the k nearest (cosine) of all "
+    "real pictures of the asked style, train and held-out together; `any skin tone` counts "
+    "concepts that differ in skin tone alone as one.",
+    "Ceiling: the real picture of the pair through the autoencoder. Floor: a real picture of the "
+    "same concept in another style. Pairs are of concepts that exist in three styles or more.",
+    "The row of all real held-out pictures tells how far the judge can be trusted: its probe "
+    "has not seen them, its gallery has.",
+    "Grids: real, through the autoencoder, generated, from above.",
+)
+
+
+class _Asked(NamedTuple):
+    """What asking for the pairs of one split gave."""
+
+    rows: dict[str, dict[str, Figure]]
+    details: list[dict[str, Any]]
+    grid: Image.Image
+    captions: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+def evaluate(bench: Bench) -> Section:
+    """Style and concept accuracy on asked pairs of both splits."""
+    extractor = Extractor(device=bench.pipe.device)
+    features = real_features(bench, extractor)
+    judge = make_judge(bench.real, features)
+    heldout = bench.real.of("heldout")
+    rows = {
+        "heldout: all real pictures": _row(_judged(bench.real, judge, heldout, features[heldout]))
+    }
+    asked = {split: _ask(bench, extractor, judge, features, split) for split in SPLITS}
+    for part in asked.values():
+        rows |= part.rows
+    return Section(
+        title="Pictures",
+        notes=(*NOTES, _about_reals(bench.real)),
+        protocol={
+            "extractor": extractor.identity(),
+            "pairs": {split: len(part.details) for split, part in asked.items()},
+            "seeds": f"picture i of a split has seed {bench.options.seed} + i",
+            "settings": asked["heldout"].settings,
+        },
+        rows=rows,
+        details=tuple(record for part in asked.values() for record in part.details),
+        grids={f"pictures-{split}": part.grid for split, part in asked.items()},
+        shown={f"pictures-{split}": part.captions for split, part in asked.items()},
+    )
+
+
+def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Tensor, split: str) -> _Asked:
+    """Draw and judge the pairs of a split; beside them the ceiling, the floor, the real ones."""
+    real, options = bench.real, bench.options
+    places = choose(real, split, options.pairs, options.seed)
+    made, settings = _generated(bench, places)
+    ceiling = bench.reconstructed(places)
+    seen = {
+        "generated": _features(bench, extractor, made),
+        "real through the autoencoder (ceiling)": _features(bench, extractor, ceiling),
+        "same concept in another style (floor)": features[
+            in_another_style(real, places, options.seed)
+        ],
+        "real": features[places],
+    }
+    verdicts = {name: _judged(real, judge, places, f) for name, f in seen.items()}
+    first = places[: options.grid]
+    captions = tuple(real[i].caption for i in first)
+    k = len(first)
+    return _Asked(
+        {f"{split}: {name}": _row(v) for name, v in verdicts.items()},
+        _details(bench, places, verdicts["generated"]),
+        sheet([bench.originals(first), ceiling[:k], made[:k]], captions),
+        captions,
+        settings,
+    )
+
+
+def real_features(bench: Bench, extractor: Extractor) -> Tensor:
+    """Features [m d] of all real pictures."""
+    identity = {"data": bench.real.digest, **extractor.identity()}
+    return cached(
+        bench.options.cache,
+        "features",
+        identity,
+        lambda: bench.batched(
+            range(len(bench.real)),
+            lambda run: extractor(bench.real.images(run, SIDE)),
+            "real pictures",
+        ),
+    )
+
+
+def make_judge(real: RealPictures, features: Tensor) -> Judge:
+    """The judge: its probe knows train pictures only, its gallery all."""
+    train = real.of("train")
+    probe = fit_probe(features[train], [real[i].style for i in train])
+    return Judge(probe, features, [p.concept for p in real], [p.style for p in real])
+
+
+def _generated(bench: Bench, places: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
+    """The model's pictures for the captions at `places`, uint8 [n 3 s s], and its settings."""
+    captions = [bench.real[i].caption for i in places]
+    seeds = bench.seeds(len(places))
+    settings: dict[str, Any] = {}
+    given = {**bench.options.decoder, **{f"prior_{k}": v for k, v in bench.options.prior.items()}}
+
+    def compute(run: Sequence[int]) -> Tensor:
+        output = bench.pipe(
+            [captions[j] for j in run], seed=[seeds[j] for j in run], output_type="pt", **given
+        )
+        settings.update(output.settings)
+        return to_uint8(output.images)
+
+    return bench.batched(range(len(places)), compute, "pictures"), settings
+
+
+def _features(bench: Bench, extractor: Extractor, images: Tensor) -> Tensor:
+    return bench.batched(range(len(images)), lambda run: extractor(images[list(run)]), "judging")
+
+
+def _judged(real: RealPictures, judge: Judge, places: Sequence[int], features: Tensor) -> Verdicts:
+    return judge(features, [real[i].concept for i in places], [real[i].style for i in places])
+
+
+def _row(verdicts: Verdicts) -> dict[str, Figure]:
+    return {
+        "style": mean_figure(verdicts.style, "%"),
+        "concept top-1": mean_figure(verdicts.rank < 1, "%"),
+        "concept top-5": mean_figure(verdicts.rank < 5, "%"),
+        "top-1, any skin tone": mean_figure(verdicts.plain_rank < 1, "%"),
+        "top-5, any skin tone": mean_figure(verdicts.plain_rank < 5, "%"),
+    }
+
+
+def _details(bench: Bench, places: Sequence[int], verdicts: Verdicts) -> list[dict[str, Any]]:
+    """One record a generated picture."""
+    return [
+        {
+            "split": bench.real[i].split,
+            "key": bench.real[i].key,
+            "caption": bench.real[i].caption,
+            "seed": bench.options.seed + j,
+            "style": bool(verdicts.style[j]),
+            "rank": int(verdicts.rank[j]),
+            "rank, any skin tone": int(verdicts.plain_rank[j]),
+        }
+        for j, i in enumerate(places)
+    ]
+
+
+def _about_reals(real: RealPictures) -> str:
+    """How many real pictures cannot be told apart, from their bytes."""
+    shown: dict[bytes, set[tuple[str, str]]] = defaultdict(set)
+    for p in real:
+        shown[p.data].add((p.concept, p.style))
+    inside = sum(max(Counter(style for _, style in pairs).values()) > 1 for pairs in shown.values())
+    across = sum(len({style for _, style in pairs}) > 1 for pairs in shown.values())
+    return (
+        f"{len(real)} real pictures. With the very same pixels, {inside} of them show several "
+        f"concepts of one style, and {across} are in several styles."
+    )

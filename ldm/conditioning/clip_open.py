@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from ldm.conditioning.preprocess import Preprocess
 from ldm.conditioning.tokenizer import BpeTokenizer, Truncation
 from ldm.errors import CheckpointError, ConfigError, suggest
 
-logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class OpenClip(NamedTuple):
@@ -90,14 +89,29 @@ def build(model_cfg: dict[str, Any]) -> nn.Module:
 
 def as_clip(parts: OpenClip, fingerprint: Callable[[], str] | None = None) -> Clip:
     """The adapter around a model that is in memory; it follows the model while that is trained."""
-    text = TextEncoder(parts.tokenizer, text_encoder(parts.model))
-    image = ImageEncoder(parts.preprocess, parts.model.encode_image)  # type: ignore[arg-type]
+    model: Any = parts.model
+    text = TextEncoder(parts.tokenizer, in_evaluation(model, text_encoder(model)))
+    image = ImageEncoder(parts.preprocess, in_evaluation(model, model.encode_image))
 
     def hashed() -> str:
         settings = json.dumps([repr(parts.preprocess), parts.tokenizer.context_length])
         return hash_tensors(parts.model.state_dict() | {settings: torch.zeros(1)})[:16]
 
     return Clip(text, lambda: image, fingerprint or hashed, parts.device)
+
+
+def in_evaluation(model: nn.Module, encode: Callable[[Tensor], _T]) -> Callable[[Tensor], _T]:
+    """`encode` without dropout, even in the middle of training."""
+
+    def evaluated(x: Tensor) -> _T:
+        training = model.training
+        model.eval()
+        try:
+            return encode(x)
+        finally:
+            model.train(training)
+
+    return evaluated
 
 
 def text_encoder(model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:

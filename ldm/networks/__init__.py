@@ -1,0 +1,1 @@
+"""Networks: `(x [b ...], time [b], cond) -> [b ...]`. They know no diffusion, guidance or data."""

@@ -43,6 +43,10 @@ class PriorConfig:
     dropout: float = 0.0
     attention: Backend = "auto"
 
+    def build(self) -> PriorTransformer:
+        """The network, with fresh weights."""
+        return PriorTransformer(self)
+
 
 class PriorBlock(nn.Module):
     """Causal self-attention and feed-forward, each normed before. `[b n c]` -> `[b n c]`."""

@@ -85,6 +85,10 @@ class UNetConfig:
         waves = 2 * len(self.fourier_exponents)
         return self.in_channels * (1 + waves) + self.concat_channels
 
+    def build(self) -> UNet:
+        """The network, with fresh weights."""
+        return UNet(self)
+
     @property
     def embedding_dim(self) -> int:
         """Width of the time embedding."""

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A tensor bias must have row strides of a multiple of this many elements (8 for 16-bit types).
+# A tensor bias must have strides of a multiple of this many elements (8 for 16-bit types).
 BIAS_ALIGNMENT = 8
 
 
@@ -111,23 +111,23 @@ def _try_kernel(dtype: torch.dtype, d: int, kind: str, device: torch.device) -> 
 
 
 def run(q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor | None, causal: bool) -> Tensor:
-    """xformers' attention. q `[b n h d]`, k v `[b m h d]`, allowed bool `[b 1 n m]` or None."""
+    """xformers' attention. q `[b n h d]`, k v `[b m h d]`, allowed bool `[b 1 n|1 m]` or None."""
     ops = load()
     bias: Any = None
     if allowed is not None:
-        bias = tensor_bias(allowed, q.shape[2], q.dtype)
+        bias = tensor_bias(allowed, q.shape[1], q.shape[2], q.dtype)
     elif causal:
         bias = importlib.import_module("xformers.ops.fmha.attn_bias").LowerTriangularMask()
     kernel: Callable[..., Tensor] = ops.memory_efficient_attention
     return kernel(q.contiguous(), k.contiguous(), v.contiguous(), attn_bias=bias)
 
 
-def tensor_bias(allowed: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-    """The additive form `[b h n m]` of a bool mask `[b 1 n m]`, with strides that xformers takes.
+def tensor_bias(allowed: Tensor, n: int, heads: int, dtype: torch.dtype) -> Tensor:
+    """The additive form `[b h n m]` of a bool mask `[b 1 n|1 m]`, strided as xformers demands.
 
     Rows are allocated with a multiple of eight keys and cut to m, so that their stride is aligned.
     """
-    b, _, n, m = allowed.shape
+    b, m = allowed.shape[0], allowed.shape[-1]
     padded = -(-m // BIAS_ALIGNMENT) * BIAS_ALIGNMENT
     bias = torch.zeros(b, 1, n, padded, dtype=dtype, device=allowed.device)
     bias[..., :m].masked_fill_(~allowed, -torch.inf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoencoder import AutoencoderConfig, ReconstructionLossConfig
-from ldm.data import ShardConfig
+from ldm.data.shards import ShardConfig
 from ldm.recipe import Recipe
 from ldm.tasks import AutoencoderTraining
 from ldm.training import LoopConfig, OptimConfig

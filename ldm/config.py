@@ -2,8 +2,8 @@
 
 A configuration is the tree of the objects themselves (a process, a prediction, a network's
 sizes). In JSON each object is `{"kind": "VPCosine", "s": 0.008}`; the kinds that may be rebuilt are
-the frozen dataclasses exported by the packages in `KIND_PACKAGES`, so that nothing in a file can
-name an arbitrary piece of code.
+the frozen dataclasses defined in `KIND_MODULES`, so that nothing in a file can name an arbitrary
+piece of code.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import functools
 import importlib
 import inspect
 import json
+import pkgutil
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from ldm.errors import ConfigError, suggest
 
 T = TypeVar("T")
 
-KIND_PACKAGES = (
+KIND_MODULES = (
     "autoencoder",
     "ldm.conditioning",
     "ldm.data",
@@ -34,17 +35,33 @@ KIND_PACKAGES = (
     "ldm.tasks",
     "ldm.training",
 )
+"""Modules, and packages with all their modules."""
 
 
 @functools.cache
 def kinds() -> dict[str, type]:
-    """The closed list: every frozen dataclass that the packages above export, by its name."""
+    """The closed list: every frozen dataclass defined in the modules above, by its name."""
     found: dict[str, type] = {}
-    for package in KIND_PACKAGES:
-        for name, value in vars(importlib.import_module(package)).items():
-            if inspect.isclass(value) and dataclasses.is_dataclass(value):
+    for module in _modules():
+        for name, value in vars(module).items():
+            if _is_frozen(value) and value.__module__ == module.__name__:
+                if name in found:
+                    raise ConfigError(f"two kinds are called {name}: {found[name]} and {value}")
                 found[name] = value
     return found
+
+
+def _modules() -> Iterator[types.ModuleType]:
+    for name in KIND_MODULES:
+        module = importlib.import_module(name)
+        yield module
+        for found in pkgutil.iter_modules(getattr(module, "__path__", []), f"{name}."):
+            yield importlib.import_module(found.name)
+
+
+def _is_frozen(value: Any) -> bool:
+    parameters = getattr(value, "__dataclass_params__", None)
+    return inspect.isclass(value) and parameters is not None and bool(parameters.frozen)
 
 
 def to_dict(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ldm import config
-from ldm.data import ShardStream
+from ldm.data.shards import ShardStream
 from ldm.errors import CheckpointError, ConfigError
 from ldm.modelfolder import PARTS, ModelIndex, write_index
 from ldm.recipe import Recipe

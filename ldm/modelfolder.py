@@ -59,7 +59,7 @@ class ModelIndex:
             )
         try:
             body = json.loads(path.read_text())
-            samplers = {
+            samplers: dict[str, Sampler] = {
                 name: config.from_dict(value, Sampler, f"{path}: {name}")
                 for name, value in body["samplers"].items()
             }

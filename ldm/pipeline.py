@@ -102,8 +102,10 @@ class TextToImage:
         """Move every part."""
         try:
             self.device = torch.device(device)
-            for part in (self.clip, self.space, self.prior, self.decoder):
+            for part in (self.space.model, self.prior, self.decoder):
                 part.to(self.device)
+            if self.clip.device != self.device:
+                self.clip = Clip.load(self.index.folder / "clip", self.device)
         except RuntimeError as error:
             raise RequestError(f"device {str(device)!r} cannot be used: {error}") from error
         return self
@@ -182,7 +184,7 @@ class TextToImage:
                 batch,
                 decoder,
                 Noise([derived_seed(s, "decoder") for s in seeds], self.device),
-                (self.space.channels, *grid),
+                (self.space.model.config.latent_channels, *grid),
                 negative=negative,
                 start=latents,
                 on_step=self._on_step(decoder.steps, callback_on_step_end),
@@ -192,8 +194,8 @@ class TextToImage:
             "negative_prompt": negative_prompt,
             "decoder": decoder.describe(),
             "prior": {**prior.describe(), "candidates": candidates},
-            "height": grid[0] * self.space.factor,
-            "width": grid[1] * self.space.factor,
+            "height": grid[0] * self.space.model.factor,
+            "width": grid[1] * self.space.model.factor,
             "precision": "bf16" if self.bf16 else "float32",
         }
         return Output(_as(pictures.float(), output_type), settings)
@@ -207,27 +209,32 @@ class TextToImage:
         candidates: int = 2,
         prior_num_inference_steps: int | None = None,
         prior_guidance_scale: float | None = None,
+        all_candidates: bool = False,
     ) -> Tensor:
-        """The prior alone: unit-norm image embeddings [b e] for the prompts."""
+        """The prior alone: unit-norm image embeddings for the prompts.
+
+        [b e], the best of `candidates`; or all of them, [b candidates e], in the order drawn.
+        """
         prompts = _repeated(prompt, 1)
         sampler = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
         seeds = _seeds(seed, None, len(prompts), 1)
-        return self._imagine(self._text(prompts), seeds, sampler, candidates)
+        draw = self._candidates if all_candidates else self._imagine
+        return draw(self._text(prompts), seeds, sampler, candidates)
 
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this many pixels."""
-        return self.space.factor * self.decoder.multiple
+        return self.space.model.factor * self.decoder.multiple
 
     def _text(self, prompts: Sequence[str]) -> Batch:
-        for i, kept, lost in self.clip.truncated(prompts):
+        for cut in self.clip.truncated(list(prompts)):
             logger.warning(
-                "prompt %d is longer than the %d tokens that the model reads: it ends after "
-                "%r; not read: %r",
-                i + 1,
-                self.clip.context_length,
-                kept[-60:],
-                _short(lost),
+                "prompt %d has %d tokens and the model reads %d: it ends after %r; not read: %r",
+                cut.index + 1,
+                cut.num_tokens,
+                cut.limit,
+                cut.kept[-60:],
+                _short(cut.lost),
             )
         with self._autocast():
             features = self.clip.text(list(prompts))
@@ -237,6 +244,15 @@ class TextToImage:
         self, batch: Batch, seeds: Sequence[int], sampler: Sampler, candidates: int
     ) -> Tensor:
         """unCLIP section 2.2: draw some embeddings, keep the one nearest to the text's."""
+        assert batch.text is not None
+        every = self._candidates(batch, seeds, sampler, candidates)
+        nearest = torch.einsum("bke,be->bk", every, batch.text.pooled.float()).argmax(1)
+        return every[torch.arange(len(every)), nearest]
+
+    def _candidates(
+        self, batch: Batch, seeds: Sequence[int], sampler: Sampler, candidates: int
+    ) -> Tensor:
+        """Independent draws of the prior: unit-norm [b candidates e]."""
         if candidates < 1:
             raise RequestError(f"candidates = {candidates}: draw 1 or more")
         assert batch.text is not None
@@ -246,9 +262,7 @@ class TextToImage:
             with self._autocast():
                 x0 = self.prior.sample(batch, sampler, noise, (batch.text.pooled.shape[-1],))
             drawn.append(self.prior.codec.decode(x0.float()))
-        every = torch.stack(drawn, dim=1)  # [b candidates e]
-        nearest = torch.einsum("bke,be->bk", every, batch.text.pooled.float()).argmax(1)
-        return every[torch.arange(len(every)), nearest]
+        return torch.stack(drawn, dim=1)
 
     def _sampler(
         self, part: str, steps: int | None, guidance: float | None, solver: str | None
@@ -271,7 +285,7 @@ class TextToImage:
                 )
         if size != (self.image_size, self.image_size):
             logger.warning("the model has only seen %d x %d pixels", *[self.image_size] * 2)
-        return size[0] // self.space.factor, size[1] // self.space.factor
+        return size[0] // self.space.model.factor, size[1] // self.space.model.factor
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from ldm import config
-from ldm.data import ShardConfig, ShardStream
+from ldm.data.shards import ShardConfig, ShardStream
 from ldm.errors import ConfigError, suggest
 from ldm.training import LoopConfig, OptimConfig, Task, Trainer, resume, train
 from ldm.training.log import RunLog

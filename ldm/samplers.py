@@ -18,10 +18,10 @@ from ldm.diffusion.solvers import (
     Ddim,
     DpmSolverPP2M,
     Euler,
-    FixedLarge,
     Heun,
     Solver,
 )
+from ldm.diffusion.variance import FixedLarge
 from ldm.errors import RequestError, suggest
 
 SOLVERS: dict[str, Callable[[], Solver]] = {

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ldm import codec, config
+from ldm import codec as codecs
+from ldm import config
 from ldm.conditioning import Conditioner
 from ldm.data.batch import Batch
 from ldm.diffusion.denoiser import (
@@ -53,15 +54,15 @@ class Buildable(Protocol):
 class PixelCodec:
     """Diffuse pictures as they are."""
 
-    def build(self, latents: codec.Latents | None) -> codec.Codec:
-        return codec.Pixels()
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec:
+        return codecs.Pixels()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentCodec:
     """Diffuse the latents of an autoencoder that is given where the stage is built."""
 
-    def build(self, latents: codec.Latents | None) -> codec.Codec:
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec:
         if latents is None:
             raise ConfigError("this stage works on latents: give it the autoencoder's codec")
         return latents
@@ -73,8 +74,8 @@ class EmbeddingCodec:
 
     width: int
 
-    def build(self, latents: codec.Latents | None) -> codec.Codec:
-        return codec.Embeddings(self.width)
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec:
+        return codecs.Embeddings(self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class StageConfig:
     head: Head = PlainHead()
     multiple: int = 1
 
-    def build(self, latents: codec.Latents | None = None) -> Stage:
+    def build(self, latents: codecs.Latents | None = None) -> Stage:
         """A stage with freshly drawn weights; `latents` for those that work on latents."""
         return Stage(self, self.codec.build(latents))
 
@@ -111,10 +112,10 @@ class Stage(nn.Module):
 
     conditioner: Conditioner
 
-    def __init__(self, stage_config: StageConfig, data_codec: codec.Codec) -> None:
+    def __init__(self, stage_config: StageConfig, codec: codecs.Codec) -> None:
         super().__init__()
         self.config = stage_config
-        self.codec = data_codec
+        self.codec = codec
         self.conditioner = stage_config.conditioner.build()  # type: ignore[assignment]
         self.denoiser = Denoiser(
             stage_config.network.build(),
@@ -185,7 +186,7 @@ class Stage(nn.Module):
                 )
 
     def save_pretrained(self, folder: str | Path, made_with: Mapping[str, str]) -> None:
-        """Write `config.json` and `model.safetensors` (parameters as float16, buffers as float32)."""
+        """Write `config.json` and `model.safetensors` (parameters in half precision)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         halves = {k: v.detach().half() for k, v in self.named_parameters()}
@@ -202,7 +203,7 @@ class Stage(nn.Module):
         (folder / "config.json").write_text(json.dumps(body, indent=1) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, latents: codec.Latents | None = None) -> Stage:
+    def from_pretrained(cls, folder: str | Path, *, latents: codecs.Latents | None = None) -> Stage:
         """Read a folder of `save_pretrained`; every tensor must be there, and no other.
 
         Raises:

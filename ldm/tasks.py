@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +26,9 @@ from autoencoder import Latents as LatentSpace
 from ldm import codec
 from ldm.conditioning.clip import Clip
 from ldm.conditioning.clip_training import ClipTask, ClipTaskConfig
-from ldm.data import ShardStream
 from ldm.data.batch import Batch
+from ldm.data.latents import encodings
+from ldm.data.shards import ShardStream
 from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.samplers import Sampler
@@ -166,7 +166,7 @@ def check_encoding(stream: ShardStream, parts: dict[str, str]) -> None:
     """Raises:
     DataError: the shards were encoded by other weights than those at hand.
     """
-    for encoding in stream.encodings():
+    for encoding in encodings(stream.config):
         for name, fingerprint in parts.items():
             made_by = encoding.get(name, fingerprint)
             if made_by != fingerprint:

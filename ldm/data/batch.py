@@ -48,6 +48,9 @@ class TextFeatures(_Movable):
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
+    def __getitem__(self, rows: slice) -> TextFeatures:
+        return TextFeatures(self.tokens[rows], self.pooled[rows], self.mask[rows])
+
 
 @dataclass(frozen=True)
 class Batch(_Movable):
@@ -81,3 +84,10 @@ class Batch(_Movable):
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def take(self, n: int) -> Batch:
+        """The first `n` samples (all of them, if there are fewer)."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return self.replace(
+            **{name: part[:n] for name, part in parts.items() if part is not None}
+        )

@@ -55,4 +55,4 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         logger.warning("TensorBoard is not installed (pip install tensorboard): JSONL only")
         return None
-    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -37,8 +37,8 @@ __all__ = [
     "TextConditioner",
     "TextConditionerConfig",
     "TextTowerConfig",
-    "Unconditional",
-    "UnconditionalConfig",
     "UnclipConditioner",
     "UnclipConditionerConfig",
+    "Unconditional",
+    "UnconditionalConfig",
 ]

@@ -83,7 +83,11 @@ class Clip:
 
     @classmethod
     def load(
-        cls, source: str | Path, device: torch.device | str = "cpu", *, pretrained: str | None = None
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        *,
+        pretrained: str | None = None,
     ) -> Clip:
         """A model with its weights; never a random one.
 
@@ -117,7 +121,9 @@ class Clip:
         def encode(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return *tower(ids), real_tokens(ids)
 
-        return cls(TextEncoder(tokenizer, encode), lambda: whole()._image(), folder.fingerprint, device)
+        return cls(
+            TextEncoder(tokenizer, encode), lambda: whole()._image(), folder.fingerprint, device
+        )
 
     @property
     def context_length(self) -> int:

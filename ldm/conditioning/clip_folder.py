@@ -1,8 +1,8 @@
 """A CLIP model in a folder: open_clip's `local-dir:` form, safetensors only.
 
-    open_clip_config.json             {"model_cfg": ..., "preprocess_cfg": ...}
-    open_clip_model.safetensors       half or full precision
-    bpe_simple_vocab_16e6.txt.gz      only where the vocabulary is not the full one
+open_clip_config.json             {"model_cfg": ..., "preprocess_cfg": ...}
+open_clip_model.safetensors       half or full precision
+bpe_simple_vocab_16e6.txt.gz      only where the vocabulary is not the full one
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Folder:
 
         try:
             with safe_open(self.weights_path, framework="pt") as file:
-                return {name: _float32(file.get_tensor(name)) for name in file.keys() if wanted(name)}  # noqa: SIM118
+                names = [name for name in file.keys() if wanted(name)]  # noqa: SIM118 (no mapping)
+                return {name: _float32(file.get_tensor(name)) for name in names}
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{self.weights_path} is damaged or incomplete ({error}). "
@@ -122,7 +123,9 @@ def read(path: Path) -> Folder:
     try:
         config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
         model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg", {})
-        model_cfg["embed_dim"], model_cfg["text_cfg"], model_cfg["vision_cfg"]
+        missing = {"embed_dim", "text_cfg", "vision_cfg"} - set(model_cfg)
+        if missing:
+            raise KeyError(*missing)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path / CONFIG_FILE} is not an open_clip configuration: {error!r}. It needs "
@@ -156,9 +159,7 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -
     try:
         module.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{origin} does not belong to its configuration: {error}"
-        ) from error
+        raise CheckpointError(f"{origin} does not belong to its configuration: {error}") from error
     return module.requires_grad_(False).eval()
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ldm.conditioning import clip_folder
-from ldm.conditioning.clip import Clip, ImageEncoder, TextEncoder, Tokenizer, hash_tensors, real_tokens
+from ldm.conditioning.clip import (
+    Clip,
+    ImageEncoder,
+    TextEncoder,
+    Tokenizer,
+    hash_tensors,
+    real_tokens,
+)
 from ldm.conditioning.preprocess import Preprocess
 from ldm.conditioning.tokenizer import BpeTokenizer, Truncation
 from ldm.errors import CheckpointError, ConfigError, suggest
@@ -49,11 +56,15 @@ def load_named(name: str, pretrained: str | None, device: torch.device | str) ->
         )
     if pretrained is None and not name.startswith("hf-hub:"):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise ConfigError(f"{name} needs the tag of its weights, as in '{name}:TAG'. It has: {tags}")
+        raise ConfigError(
+            f"{name} needs the tag of its weights, as in '{name}:TAG'. It has: {tags}"
+        )
     try:
         model = open_clip.create_model(name, pretrained, require_pretrained=True, device=device)
     except (RuntimeError, OSError) as error:
-        raise CheckpointError(f"the weights {pretrained!r} of {name} did not load: {error}") from error
+        raise CheckpointError(
+            f"the weights {pretrained!r} of {name} did not load: {error}"
+        ) from error
     preprocess = Preprocess.from_dict(model.visual.preprocess_cfg)
     return OpenClip(model, tokenizer_of(open_clip.get_tokenizer(name)), preprocess, device)
 
@@ -166,7 +177,6 @@ class ForeignTokenizer:
         ids = inner(self._tokenizer.clean_fn(text)).input_ids
         if len(ids) <= limit:
             return None
-        kept, lost = (
-            inner.decode(part, skip_special_tokens=True) for part in (ids[: limit - 1], ids[limit - 1 :])
-        )
+        halves = (ids[: limit - 1], ids[limit - 1 :])
+        kept, lost = (inner.decode(half, skip_special_tokens=True) for half in halves)
         return Truncation(index, kept, lost, len(ids), limit)

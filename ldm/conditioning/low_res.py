@@ -50,7 +50,7 @@ class LowResConfig:
 
 
 class LowRes(Conditioner):
-    """`batch.image` of side large (reduced here) or small -> concat `[b 3 s s]` in about [-1, 1]."""
+    """`batch.image` of side large (reduced here) or small -> concat `[b 3 s s]`, about [-1, 1]."""
 
     def __init__(self, config: LowResConfig) -> None:
         super().__init__()
@@ -74,8 +74,8 @@ class LowRes(Conditioner):
         small, large = self.config.small, self.config.large
         if image.shape[-2:] not in ((small, small), (large, large)):
             raise ValueError(
-                f"pictures are {list(image.shape[-2:])}; this upsampler takes {small} x {small}, or "
-                f"{large} x {large} to be reduced"
+                f"pictures are {list(image.shape[-2:])}; this upsampler takes {small} x {small}, "
+                f"or {large} x {large} to be reduced"
             )
         x = image.to(self.null_colour.dtype) / 127.5 - 1
         if x.shape[-1] == small:

@@ -5,6 +5,7 @@ b batch; h w picture; s the tower's size
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,13 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """From JSON or open_clip's own dict; unknown keys are refused by the constructor."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        """From JSON or open_clip's own dict; as there, unknown and empty keys do not count."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        known = {k: v for k, v in values.items() if k in names and v is not None}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
+        }
+        return cls(**given)
 
     @property
     def height_width(self) -> tuple[int, int]:

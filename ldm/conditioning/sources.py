@@ -93,7 +93,8 @@ class Labels(Conditioner):
         low, high = int(label.min()), int(label.max())
         if low < 0 or high >= self.config.num_classes:
             raise ValueError(
-                f"labels run from {low} to {high}; the model knows 0 to {self.config.num_classes - 1}"
+                f"labels run from {low} to {high}; "
+                f"the model knows 0 to {self.config.num_classes - 1}"
             )
 
 

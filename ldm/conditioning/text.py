@@ -110,9 +110,7 @@ class UnclipConditioner(Conditioner):
 
     def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Cond:
         image, text = self._image(batch, generator), self._text(batch, generator)
-        extra = rearrange(
-            self.from_image(image), "b (k m) -> b k m", k=self.config.num_extra
-        )
+        extra = rearrange(self.from_image(image), "b (k m) -> b k m", k=self.config.num_extra)
         return Cond(vector=image, tokens=torch.cat([text, extra], dim=1))
 
     def _image(self, batch: Batch, generator: torch.Generator | None) -> Tensor:

@@ -1,7 +1,7 @@
 """CLIP's text transformer alone, so that sampling need not import open_clip.
 
-Radford et al. 2021 (arXiv 2103.00020), section 2.4. Module and tensor names are those of open_clip's
-`CLIP` class: the same safetensors file loads into both, and a test holds the two equal.
+Radford et al. 2021 (arXiv 2103.00020), section 2.4. Modules and tensors are named as in
+open_clip's `CLIP` class: the same safetensors file loads into both, and a test holds the two equal.
 
 b batch; n tokens; d width; h heads; e embedding
 """
@@ -61,7 +61,9 @@ class TextTower(nn.Module):
         quick_gelu: OpenAI's x·sigmoid(1.702 x) in place of GELU.
     """
 
-    def __init__(self, config: TextTowerConfig, *, embed_dim: int, quick_gelu: bool = False) -> None:
+    def __init__(
+        self, config: TextTowerConfig, *, embed_dim: int, quick_gelu: bool = False
+    ) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(torch.zeros(config.context_length, config.width))

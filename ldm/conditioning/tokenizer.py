@@ -16,6 +16,7 @@ import functools
 import gzip
 import html
 import importlib.util
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class BpeTokenizer:
         self._ids = {piece: i for i, piece in enumerate(vocabulary)}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._start, self._end = vocab_size - 2, vocab_size - 1
-        self._cache = {word: (word,) for word in vocabulary[-2:]}
+        self._cache: dict[str, tuple[str, ...]] = {word: (word,) for word in vocabulary[-2:]}
         self._pattern = regex.compile(_WORDS, regex.IGNORECASE)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -124,7 +125,7 @@ class BpeTokenizer:
     def _merge(self, pieces: list[str]) -> tuple[str, ...]:
         """Merge the pair of lowest rank, everywhere in the word, until no pair is known."""
         while len(pieces) > 1:
-            pairs = set(zip(pieces, pieces[1:], strict=False))
+            pairs = set(itertools.pairwise(pieces))
             best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break

@@ -1,19 +1,25 @@
 """Autoencoders for latent diffusion; they know nothing of diffusion and import nothing of it."""
 
 from autoencoder.config import AutoencoderConfig
+from autoencoder.discriminator import DiscriminatorConfig, PatchDiscriminator
 from autoencoder.latents import Latents, measure_latents
 from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
 from autoencoder.perceptual import EfficientNetLite0Features, Lpips, Perceptual
 from autoencoder.posterior import DiagonalGaussian
+from autoencoder.task import AutoencoderTask, AutoencoderTraining
 from autoencoder.vae import AutoencoderKL
 
 __all__ = [
     "AutoencoderConfig",
     "AutoencoderKL",
+    "AutoencoderTask",
+    "AutoencoderTraining",
     "DiagonalGaussian",
+    "DiscriminatorConfig",
     "EfficientNetLite0Features",
     "Latents",
     "Lpips",
+    "PatchDiscriminator",
     "Perceptual",
     "ReconstructionLoss",
     "ReconstructionLossConfig",

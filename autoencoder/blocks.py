@@ -141,7 +141,8 @@ class UpBlock(nn.Module):
 class Encoder(nn.Module):
     """Pixels (or their patches) to the channels of the latent: [b c H W] -> [b k H/f W/f].
 
-    f is 2 to the number of widths less one.
+    f is 2 to the number of widths less one. The last activation is SiLU whatever `act` is, as in
+    the published networks; so in the decoder.
     """
 
     def __init__(
@@ -156,7 +157,6 @@ class Encoder(nn.Module):
         attention: bool,
     ) -> None:
         super().__init__()
-        self.act = ACTIVATIONS[act]
         self.conv_in = nn.Conv2d(c_in, widths[0], 3, padding=1)
         pairs = list(pairwise((widths[0], *widths)))
         self.down_blocks = nn.ModuleList(
@@ -174,7 +174,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        return self.conv_out(self.act(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
 
 
 class Decoder(nn.Module):
@@ -211,4 +211,4 @@ class Decoder(nn.Module):
         z = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             z = block(z)
-        return self.conv_out(self.act(self.conv_norm_out(z)))
+        return self.conv_out(F.silu(self.conv_norm_out(z)))

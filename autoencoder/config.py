@@ -55,12 +55,16 @@ class AutoencoderConfig:
             _check_positive(name, getattr(self, name))
         _check_positive("patch_size", self.patch_size)
         _check_positive("norm_num_groups", self.norm_num_groups)
-        if not self.block_out_channels:
-            raise ValueError("block_out_channels is empty: give the width of at least one level")
+        if not isinstance(self.block_out_channels, tuple) or not self.block_out_channels:
+            raise ValueError(
+                f"block_out_channels = {self.block_out_channels!r} must be a tuple with the width "
+                "of each level, at least one"
+            )
         for width in self.block_out_channels:
-            if width < 1 or width % self.norm_num_groups:
+            _check_positive("a width in block_out_channels", width)
+            if width % self.norm_num_groups:
                 raise ValueError(
-                    f"block_out_channels {self.block_out_channels}: every width must be a positive "
+                    f"block_out_channels {self.block_out_channels}: every width must be a "
                     f"multiple of norm_num_groups = {self.norm_num_groups}"
                 )
         if self.act_fn not in ACTIVATIONS:
@@ -70,6 +74,8 @@ class AutoencoderConfig:
     def _check_statistics(self) -> None:
         if (self.latents_mean is None) != (self.latents_std is None):
             raise ValueError("latents_mean and latents_std must be given together or not at all")
+        if not self.scaling_factor > 0:
+            raise ValueError(f"scaling_factor = {self.scaling_factor} must be positive")
         for name in ("latents_mean", "latents_std"):
             values = getattr(self, name)
             if values is not None and len(values) != self.latent_channels:
@@ -77,7 +83,7 @@ class AutoencoderConfig:
                     f"{name} has {len(values)} values; it needs one for each of the "
                     f"{self.latent_channels} latent channels"
                 )
-        if self.latents_std is not None and min(self.latents_std) <= 0:
+        if self.latents_std is not None and not all(s > 0 for s in self.latents_std):
             raise ValueError("latents_std must be positive in every channel")
 
     @property
@@ -115,7 +121,8 @@ class AutoencoderConfig:
                 raise ValueError(f"unknown key {key!r}{hint}")
         if raw.get("_class_name") == PLAIN_CLASS:
             values.setdefault("scaling_factor", 0.18215)
-        config = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: _tuple(v) for k, v in values.items()}
+        config = cls(**plain)
         for given, kind in zip(types, (DOWN_BLOCK, UP_BLOCK), strict=True):
             if given is not None and list(given) != [kind] * len(config.block_out_channels):
                 raise ValueError(
@@ -123,6 +130,11 @@ class AutoencoderConfig:
                     f"one for each of block_out_channels {config.block_out_channels}"
                 )
         return config
+
+
+def _tuple(value: Any) -> Any:
+    """JSON has lists where the configuration has tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_positive(name: str, value: object) -> None:

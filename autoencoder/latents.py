@@ -51,12 +51,9 @@ class Latents:
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, [c 1 1] or [1 1 1] each."""
         config = self.model.config
-        if config.latents_mean is None or config.latents_std is None:
-            pair = ((config.shift_factor or 0.0,), (1 / config.scaling_factor,))
-        else:
-            pair = (config.latents_mean, config.latents_std)
-        mean, std = (like.new_tensor(values)[:, None, None] for values in pair)
-        return mean, std
+        mean = config.latents_mean or (config.shift_factor or 0.0,)
+        std = config.latents_std or (1 / config.scaling_factor,)
+        return like.new_tensor(mean)[:, None, None], like.new_tensor(std)[:, None, None]
 
 
 @torch.no_grad()

@@ -63,17 +63,19 @@ class Lpips(nn.Module):
                 "VGG at first use), or take the efficientnet-lite0 features instead"
             ) from error
         try:
-            self.network = lpips.LPIPS(net="vgg", verbose=False)
+            network = lpips.LPIPS(net="vgg", verbose=False)
         except OSError as error:
             raise ValueError(
                 f"the weights of VGG for LPIPS cannot be fetched ({error}): put vgg16-397923af.pth "
                 "into torch.hub's checkpoints folder, or take the efficientnet-lite0 features"
             ) from error
-        self.network.requires_grad_(False).eval()
+        # In a tuple and so no submodule: VGG is a constant of 0.5 GB, no part of any checkpoint.
+        self.frozen = (network.requires_grad_(False).eval(),)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y [b 3 H W] in [-1, 1] -> [b]."""
-        return cast(Tensor, self.network(x, y)).flatten()
+        network = self.frozen[0].to(x.device)
+        return cast(Tensor, network(x, y)).flatten()
 
 
 def _unit_distance(a: Tensor, b: Tensor) -> Tensor:

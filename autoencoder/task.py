@@ -1,0 +1,199 @@
+"""How an autoencoder is trained: what any loop of alternating players needs to know.
+
+A batch is anything with `image`, uint8 [b 3 H W]. Shapes: b batch, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from autoencoder.config import AutoencoderConfig
+from autoencoder.discriminator import (
+    DiscriminatorConfig,
+    PatchDiscriminator,
+    adaptive_weight,
+    hinge_discriminator,
+    hinge_generator,
+)
+from autoencoder.latents import measure_latents
+from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
+from autoencoder.perceptual import EfficientNetLite0Features, Perceptual
+from autoencoder.posterior import DiagonalGaussian
+from autoencoder.vae import AutoencoderKL
+
+Terms = dict[str, Tensor]
+MODEL = "autoencoder."
+
+
+class Pictures(Protocol):
+    """A batch with pictures, uint8 [b 3 H W] or None."""
+
+    @property
+    def image(self) -> Tensor | None: ...
+
+
+class Player(NamedTuple):
+    """Parameters and the loss that moves them, from `start` images on."""
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    loss: Callable[[Pictures, torch.Generator], Terms]
+    start: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """An autoencoder by reconstruction, with an adversary if one is configured.
+
+    Attributes:
+        autoencoder: sizes.
+        loss: weights of the terms of reconstruction.
+        discriminator: sizes, weight and start of the adversary; None for none.
+        measure: pictures over which mean and spread of the latents are measured at the end.
+    """
+
+    autoencoder: AutoencoderConfig
+    loss: ReconstructionLossConfig
+    discriminator: DiscriminatorConfig | None = None
+    measure: int = 8192
+
+    def build(self, stream: object = None) -> AutoencoderTask:
+        """A fresh task, drawn from torch's global generator; the data stream plays no part."""
+        return AutoencoderTask(self)
+
+
+class Trained(nn.Module):
+    """All that a checkpoint of the training holds.
+
+    The number of images seen is a part of it: the adversary is listened to from a certain number
+    on, in a resumed run as in a straight one.
+    """
+
+    images_seen: Tensor
+
+    def __init__(self, config: AutoencoderTraining, perceptual: Perceptual | None) -> None:
+        super().__init__()
+        self.autoencoder = AutoencoderKL(config.autoencoder)
+        self.reconstruction = ReconstructionLoss(config.loss, perceptual)
+        channels = config.autoencoder.out_channels
+        wanted = config.discriminator
+        self.discriminator = PatchDiscriminator(wanted, channels) if wanted else None
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+
+
+class AutoencoderTask:
+    """Encode, draw, decode, compare; and, with an adversary, be judged.
+
+    Args:
+        config: sizes and weights.
+        perceptual: the feature distance; by default EfficientNet-lite0 where the weight of the
+            perceptual term is not 0.
+    """
+
+    def __init__(self, config: AutoencoderTraining, perceptual: Perceptual | None = None) -> None:
+        if perceptual is None and config.loss.perceptual:
+            perceptual = EfficientNetLite0Features()
+        self.config = config
+        self.trained = Trained(config, perceptual)
+
+    @property
+    def module(self) -> nn.Module:
+        """What is saved, averaged and moved between devices."""
+        return self.trained
+
+    @property
+    def model(self) -> AutoencoderKL:
+        """The autoencoder itself."""
+        return self.trained.autoencoder
+
+    def players(self) -> Sequence[Player]:
+        """The autoencoder and, if configured, the discriminator."""
+        logvar = self.trained.reconstruction.logvar
+        mine = [*self.model.parameters(), *([] if logvar is None else [logvar])]
+        players = [Player("autoencoder", mine, self.loss)]
+        adversary, wanted = self.trained.discriminator, self.config.discriminator
+        if adversary is not None and wanted is not None:
+            theirs = list(adversary.parameters())
+            players.append(Player("discriminator", theirs, self.discriminator_loss, wanted.start))
+        return players
+
+    def loss(self, batch: Pictures, generator: torch.Generator) -> Terms:
+        """Terms [b] of `ReconstructionLoss`, psnr in dB, and the adversary's once it plays."""
+        x, y, posterior = self._reconstruct(batch, generator)
+        terms = self.trained.reconstruction(x, y, posterior, generator)
+        terms["psnr"] = 10 * torch.log10(4 / terms["mse"].clamp_min(1e-10))
+        wanted = self.config.discriminator
+        playing = wanted is not None and int(self.trained.images_seen) >= wanted.start
+        if playing and torch.is_grad_enabled():
+            terms |= self._be_judged(y, terms["loss"])
+        if self.trained.training:
+            self.trained.images_seen += len(x)
+        return terms
+
+    def discriminator_loss(self, batch: Pictures, generator: torch.Generator) -> Terms:
+        """Hinge loss [b] of the adversary on pictures and their reconstructions."""
+        assert self.trained.discriminator is not None
+        with torch.no_grad():
+            x, y, _ = self._reconstruct(batch, generator)
+        real, fake = self.trained.discriminator(x), self.trained.discriminator(y)
+        shown = {"real": real.detach().mean(), "fake": fake.detach().mean()}
+        return {"loss": hinge_discriminator(real, fake), **shown}
+
+    def samples(self, batch: Pictures, generator: torch.Generator) -> Tensor:
+        """Up to eight originals, then as many reconstructions: uint8 [2b 3 H W]."""
+        x = _pixels(batch)[:8]
+        both = torch.cat([x, self.model(x).float()])
+        return ((both + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def export(
+        self,
+        folder: Path,
+        tensors: dict[str, Tensor],
+        batches: Callable[[], Iterator[Pictures]],
+    ) -> None:
+        """Measure the latents of the averaged weights `tensors`, then write the model's folder."""
+        own = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
+        self.model.load_state_dict(own)
+        self.model.eval()
+        mean, std = measure_latents(self.model, self._first(batches()))
+        self.model.set_statistics(mean, std)
+        self.model.save_pretrained(folder)
+
+    def _reconstruct(
+        self, batch: Pictures, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, DiagonalGaussian]:
+        """The picture, its reconstruction from a drawn latent, and the posterior."""
+        x = _pixels(batch)
+        posterior = self.model.encode(x)
+        return x, self.model.decode(posterior.sample(generator)), posterior
+
+    def _be_judged(self, y: Tensor, loss: Tensor) -> Terms:
+        """Loss with the adversarial term, the term itself and its adaptive weight."""
+        assert self.trained.discriminator is not None and self.config.discriminator is not None
+        judged = hinge_generator(self.trained.discriminator(y))
+        last = cast(Tensor, self.model.decoder.conv_out.weight)
+        weight = adaptive_weight(loss.mean(), judged.mean(), last)
+        total = loss + self.config.discriminator.weight * weight * judged
+        return {"loss": total, "adversarial": judged.detach(), "adversarial_weight": weight}
+
+    def _first(self, batches: Iterator[Pictures]) -> Iterator[Tensor]:
+        seen = 0
+        for batch in batches:
+            x = _pixels(batch)
+            yield x
+            seen += len(x)
+            if seen >= self.config.measure:
+                return
+
+
+def _pixels(batch: Pictures) -> Tensor:
+    """uint8 [b 3 H W] -> float [b 3 H W] in [-1, 1]."""
+    if batch.image is None:
+        raise ValueError("the batch has no pictures: ask for 'image' where the data is configured")
+    return batch.image.float() / 127.5 - 1

@@ -88,6 +88,4 @@ class Batch(_Movable):
     def take(self, n: int) -> Batch:
         """The first `n` samples (all of them, if there are fewer)."""
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return self.replace(
-            **{name: part[:n] for name, part in parts.items() if part is not None}
-        )
+        return self.replace(**{name: part[:n] for name, part in parts.items() if part is not None})

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ldm.data import images
 from ldm.data.decode import Decoded, Decoder, FieldName
 from ldm.data.images import Crop
+from ldm.data.manifest import verify
 from ldm.data.order import Group
-from ldm.data.reader import Raw, check_source, full_name, read_manifest, read_shard
+from ldm.data.reader import (
+    Raw,
+    check_source,
+    full_name,
+    is_folder,
+    read_manifest,
+    read_shard,
+)
 from ldm.data.report import Damage, Event, Skip
 from ldm.errors import DataError
 
@@ -25,7 +34,8 @@ class ShardConfig:
     fields:           what a batch holds; a sample that lacks one of them is skipped
     require_caption:  False gives "" to a sample without a caption instead of skipping it
     group:            shards whose samples are shuffled together; their bytes are held in memory
-    workers:          processes that read and decode; 0 does it in this one
+    workers:          processes that read and decode; 0 does it in this one. Each of them reads
+                      every shard and keeps its own share, so over a network fewer are better
     max_bad_fraction: an epoch with more skipped samples than this is an error
     on_damage:        a shard that its manifest contradicts: "error", or "warn" and count its loss
     allow_pipe:       allow sources "pipe:COMMAND {name}", which run a command
@@ -70,6 +80,9 @@ class ShardSet:
     def __init__(self, config: ShardConfig) -> None:
         self.config = config
         self.entries = [(s, e) for s in config.sources for e in read_manifest(s).shards]
+        if config.on_damage == "error":
+            for source in filter(is_folder, config.sources):
+                verify(Path(source), hashes=False)
         self.counts = [e.samples for _, e in self.entries]
         crop = None if config.size is None else Crop(size=config.size)
         self._decoder = Decoder(config.fields, crop, config.pixel_limit, config.require_caption)

@@ -26,7 +26,17 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 PIXEL_LIMIT = 64_000_000
 # What Pillow raises on damaged files, besides its own classes, which derive from OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,7 @@ def decode_image(
     """
     image = to_rgb(_open(data, pixel_limit))
     pixels = np.asarray(crop(image) if crop else image)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def to_rgb(image: PILImage.Image) -> PILImage.Image:
@@ -84,7 +94,7 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
         return image.convert("RGB")
-    except (*_DAMAGE, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(f"picture cannot be decoded: {error}") from error
 
 
@@ -99,7 +109,7 @@ def _open(data: bytes, pixel_limit: int) -> PILImage.Image:
         raise DataError(f"picture is over the pixel limit: {error}") from error
     except UnidentifiedImageError as error:
         raise DataError("picture is not a jpg, png or webp file") from error
-    except (*_DAMAGE, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(f"picture cannot be decoded: {error}") from error
     if image.width * image.height > pixel_limit:
         raise DataError(

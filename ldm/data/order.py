@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
 from typing import TypeVar
 
@@ -52,7 +51,6 @@ class Order:
         self.seed, self.group, self.shuffle = seed, group, shuffle
         self.rank, self.world_size = rank, world_size
         self._starts = [0]
-        self._group_at = lru_cache(maxsize=8)(self._build_group)
 
     def shards(self, epoch: int) -> list[int]:
         """This rank's shards in the order of `epoch`."""
@@ -80,7 +78,7 @@ class Order:
         epoch = self.epoch_of(position)
         offset = position - self.start(epoch)
         ends = list(accumulate(sum(self.counts[s] for s in g) for g in self._groups(epoch)))
-        return self._group_at(epoch, bisect_right(ends, offset))
+        return self._build_group(epoch, bisect_right(ends, offset))
 
     def _groups(self, epoch: int) -> list[list[int]]:
         shards = self.shards(epoch)

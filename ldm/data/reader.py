@@ -58,6 +58,11 @@ def check_source(source: str, *, allow_pipe: bool = False) -> None:
         raise DataError(f"{source!r} needs {{name}} where a shard's file name goes")
 
 
+def is_folder(source: str) -> bool:
+    """Whether a source is a local folder."""
+    return not _scheme(source)
+
+
 def full_name(source: str, name: str) -> str:
     """Where a shard is, for messages."""
     return source.replace("{name}", name) if _scheme(source) == "pipe" else f"{source}/{name}"
@@ -67,8 +72,13 @@ def read_manifest(source: str) -> Manifest:
     """The manifest of a checked source."""
     if not _scheme(source):
         return load_manifest(Path(source))
-    with _opened(source, NAME) as file:
-        return parse_manifest(file.read(), f"{source}/{NAME}")
+    where = full_name(source, NAME)
+    try:
+        with _opened(source, NAME) as file:
+            text = file.read()
+    except (OSError, HTTPException) as error:
+        raise DataError(f"{where} cannot be fetched: {_message(error)}") from error
+    return parse_manifest(text, where)
 
 
 def read_shard(source: str, name: str, wanted: Collection[int] | None = None) -> ShardContent:
@@ -85,8 +95,7 @@ def read_shard(source: str, name: str, wanted: Collection[int] | None = None) ->
                 _collect(file, content, wanted)
             return content
         except (tarfile.TarError, OSError, EOFError, ValueError, HTTPException) as error:
-            # webdataset extends the arguments of what it passes on: the first is the message.
-            content.fault = str(error.args[0]) if error.args else type(error).__name__
+            content.fault = _message(error)
     return content
 
 
@@ -115,6 +124,13 @@ def _collect(file: IO[bytes], content: ShardContent, wanted: Collection[int] | N
         key = sample["__key__"]
         files = {k: v for k, v in sample.items() if not k.startswith("__")}
         content.samples[places[key]] = Raw(key, files)
+
+
+def _message(error: Exception) -> str:
+    # webdataset extends the arguments of what it passes on: the first one is the message.
+    if error.args and isinstance(error.args[0], str):
+        return error.args[0]
+    return str(error) or type(error).__name__
 
 
 def _scheme(source: str) -> str:

@@ -8,9 +8,12 @@ its group takes its place, so that batches keep their size.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ldm.data.batch import Batch
@@ -27,7 +30,26 @@ _Sample = tuple[str, dict[str, Any]]
 _Packet = tuple[Batch | None, list[Event]]
 
 
-class _Worker(IterableDataset):
+class _Packets(IterableDataset, ABC):
+    """Packets made in a worker. Its last one may be an error, raised where it is received.
+
+    DataLoader would wrap an error into a traceback and lose the message that a person needs.
+    """
+
+    def __iter__(self) -> Iterator[_Packet | DataError]:
+        info = get_worker_info()
+        self.worker, self.stride = (info.id, info.num_workers) if info else (0, 1)
+        try:
+            yield from self.packets()
+        except DataError as error:
+            yield error
+
+    @abstractmethod
+    def packets(self) -> Iterator[_Packet]:
+        """This worker's share: every `stride`-th batch."""
+
+
+class _Endless(_Packets):
     """What one worker of the endless stream does: every W-th batch from `start` on."""
 
     def __init__(self, stream: ShardStream, start: int) -> None:
@@ -35,13 +57,9 @@ class _Worker(IterableDataset):
         self.size = stream.config.batch_size
         self._held: list[HeldGroup] = []
 
-    def __iter__(self) -> Iterator[_Packet]:
-        info = get_worker_info()
-        self._worker, self._stride = (info.id, info.num_workers) if info else (0, 1)
-        number = self.start + self._worker
-        while True:
+    def packets(self) -> Iterator[_Packet]:
+        for number in count(self.start + self.worker, self.stride):
             yield self._batch(number)
-            number += self._stride
 
     def _batch(self, number: int) -> _Packet:
         events: list[Event] = []
@@ -79,27 +97,25 @@ class _Worker(IterableDataset):
         return held
 
     def _is_mine(self, number: int) -> bool:
-        return (number - self.start) % self._stride == self._worker
+        return (number - self.start) % self.stride == self.worker
 
 
-class _Pass(IterableDataset):
+class _Pass(_Packets):
     """What one worker of the finite pass does: every W-th batch of the fixed order."""
 
     def __init__(self, stream: ShardStream) -> None:
         self.stream = stream
 
-    def __iter__(self) -> Iterator[_Packet]:
-        info = get_worker_info()
-        worker, stride = (info.id, info.num_workers) if info else (0, 1)
+    def packets(self) -> Iterator[_Packet]:
         total = self.stream.plain_order.start(1)
         size = self.stream.config.batch_size
         held: HeldGroup | None = None
-        for number in range(worker, -(-total // size), stride):
+        for number in range(self.worker, -(-total // size), self.stride):
             events: list[Event] = []
             batch: list[_Sample] = []
             for p in range(number * size, min((number + 1) * size, total)):
                 if held is None or p >= held.group.end:
-                    held = self._next(p, worker, stride)
+                    held = self._next(p)
                     events.extend(held.events)
                 try:
                     sample = held.sample(p)
@@ -108,10 +124,10 @@ class _Pass(IterableDataset):
                     events.append(held.skip(p, error))
             yield _collated(batch) if batch else None, events
 
-    def _next(self, position: int, worker: int, stride: int) -> HeldGroup:
+    def _next(self, position: int) -> HeldGroup:
         group, size = self.stream.plain_order.group_of(position), self.stream.config.batch_size
         places = range(group.first, group.end)
-        mine = [p for p in places if p // size % stride == worker]
+        mine = [p for p in places if p // size % self.stride == self.worker]
         return HeldGroup(self.stream.shards, group, mine)
 
 
@@ -159,9 +175,11 @@ class ShardStream:
 
     def batches(self, *, start_batch: int = 0) -> Iterator[Batch]:
         """Batches `start_batch`, `start_batch` + 1, ... for ever; each epoch in another order."""
+        if start_batch < 0:
+            raise DataError(f"start_batch is {start_batch}; it must be 0 or more")
         size = self.config.batch_size
         self._reports = {}
-        for number, packet in enumerate(self._load(_Worker(self, start_batch)), start_batch):
+        for number, packet in enumerate(self._load(_Endless(self, start_batch)), start_batch):
             first, end = number * size, (number + 1) * size
             self._account(first, end, packet[1])
             assert packet[0] is not None
@@ -188,7 +206,17 @@ class ShardStream:
         return self._reports.get(epoch, Report(epoch))
 
     def _load(self, dataset: IterableDataset) -> Iterator[_Packet]:
-        yield from DataLoader(dataset, batch_size=None, num_workers=self.config.workers)
+        # Its own generator: DataLoader would otherwise draw from, and so change, the global one.
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=self.config.workers,
+            generator=torch.Generator(),
+        )
+        for packet in loader:
+            if isinstance(packet, DataError):
+                raise packet
+            yield packet
 
     def _account(self, first: int, end: int, events: list[Event]) -> None:
         for epoch in range(self.order.epoch_of(first), self.order.epoch_of(end - 1) + 1):

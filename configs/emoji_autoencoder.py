@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from autoencoder import AutoencoderConfig, ReconstructionLossConfig
+from autoencoder import AutoencoderConfig, AutoencoderTraining, ReconstructionLossConfig
 from ldm.data.shards import ShardConfig
 from ldm.recipe import Recipe
-from ldm.tasks import AutoencoderTraining
 from ldm.training import LoopConfig, OptimConfig
 
 
@@ -14,19 +13,18 @@ def recipe() -> Recipe:
     return Recipe(
         task=AutoencoderTraining(
             autoencoder=AutoencoderConfig(
-                block_out_channels=(128, 256),
+                block_out_channels=(64, 128),
                 layers_per_block=1,
                 latent_channels=32,
                 patch_size=8,
+                norm_num_groups=8,
                 sample_size=128,
             ),
             loss=ReconstructionLossConfig(
-                gradients=1.0, perceptual=0.5, perceptual_crop=64, kl=2e-3
+                gradients=1.0, perceptual=0.1, perceptual_crop=64, kl=2e-3
             ),
         ),
-        data=ShardConfig(
-            sources=("data/emoji/train",), batch_size=32, fields=("image",), workers=1
-        ),
-        optim=OptimConfig(lr=4e-4, warmup_images=5_000, weight_decay=0.0),
-        loop=LoopConfig(images=80_000, ema_half_life=2_000),
+        data=ShardConfig(sources=("data/emoji/train",), batch_size=8, fields=("image",), workers=1),
+        optim=OptimConfig(lr=1e-3, warmup_images=1_000, weight_decay=0.0),
+        loop=LoopConfig(images=30_000, ema_half_life=1_000),
     )

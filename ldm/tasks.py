@@ -14,14 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from autoencoder import (
-    AutoencoderConfig,
-    AutoencoderKL,
-    EfficientNetLite0Features,
-    ReconstructionLoss,
-    ReconstructionLossConfig,
-    measure_latents,
-)
+from autoencoder import AutoencoderKL
 from autoencoder import Latents as LatentSpace
 from ldm import codec
 from ldm.conditioning.clip import Clip
@@ -36,71 +29,6 @@ from ldm.stage import Stage, StageConfig
 from ldm.training import Player, Terms
 
 Batches = Callable[[], Iterator[Batch]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderTraining:
-    """An autoencoder by reconstruction.
-
-    Attributes:
-        autoencoder: sizes.
-        loss: weights of the terms.
-        measure: pictures over which the latents' mean and spread are measured at the end.
-    """
-
-    autoencoder: AutoencoderConfig
-    loss: ReconstructionLossConfig
-    measure: int = 8192
-
-    def build(self, stream: ShardStream) -> AutoencoderTask:
-        """A fresh autoencoder, drawn from torch's global generator."""
-        return AutoencoderTask(self)
-
-
-class AutoencoderTask:
-    """Encode, draw, decode, compare."""
-
-    def __init__(self, config: AutoencoderTraining) -> None:
-        self.config = config
-        self.model = AutoencoderKL(config.autoencoder)
-        perceptual = EfficientNetLite0Features() if config.loss.perceptual else None
-        self.reconstruction = ReconstructionLoss(config.loss, perceptual)
-
-    @property
-    def module(self) -> nn.Module:
-        return self.model
-
-    def players(self) -> Sequence[Player]:
-        return [Player("autoencoder", list(self.model.parameters()), self.loss)]
-
-    def loss(self, batch: Batch, generator: torch.Generator) -> Terms:
-        """Terms [b] of `ReconstructionLoss`, PSNR beside them."""
-        x = codec.Pixels().encode(batch)
-        posterior = self.model.encode(x)
-        y = self.model.decode(posterior.sample(generator))
-        terms = self.reconstruction(x, y, posterior, generator)
-        return {**terms, "psnr": 10 * torch.log10(4 / terms["mse"].clamp_min(1e-8))}
-
-    def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """Eight originals over their eight reconstructions."""
-        x = codec.Pixels().encode(batch)[:8]
-        return to_uint8(torch.cat([x, self.model(x)]))
-
-    def export(self, folder: Path, tensors: dict[str, Tensor], batches: Batches) -> None:
-        """Measure the latents, then write the autoencoder folder."""
-        self.model.load_state_dict(tensors)
-        self.model.eval()
-        mean, std = measure_latents(self.model, self._pictures(batches()))
-        self.model.set_statistics(mean, std)
-        self.model.save_pretrained(folder)
-
-    def _pictures(self, batches: Iterator[Batch]) -> Iterator[Tensor]:
-        seen = 0
-        for batch in batches:
-            yield codec.Pixels().encode(batch)
-            seen += len(batch)
-            if seen >= self.config.measure:
-                return
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Encode shards of pictures once:  python scripts/encode_shards.py data/emoji/train data/encoded/train
+"""Encode shards of pictures once:
+
+    python scripts/encode_shards.py data/emoji/train data/encoded/train
 
 Writes latents (posterior moments) and CLIP image embeddings beside the captions; training of prior
 and decoder then reads these instead of pictures.
@@ -22,7 +24,7 @@ def main() -> int:
     p.add_argument("--clip", default="runs/export/clip", help="CLIP folder, or open_clip name")
     p.add_argument("--size", type=int, default=128, help="side of the square, in pixels")
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-    options = p.parse_args()
+    options = p.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from ldm.encoding import encode

@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--device", default=None, help="cpu, cuda, mps (default: cuda if there)")
     parser.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
     import torch

@@ -139,9 +139,10 @@ class Denoiser(nn.Module):
         """The network's own output, in the dtype of x: [b c ...], t [b] -> [b k*c ...]."""
         t = t.double()
         scale = per_item(self.input_scale(self.process, t), x)
-        time = self.time_embed(self.process, t).to(x.device, torch.float32)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        time = self.time_embed(self.process, t).to(x.device, dtype)
         output: Tensor = self.network((scale * x).to(x.dtype), time, cond)
-        return output.to(torch.promote_types(x.dtype, torch.float32))
+        return output.to(dtype)
 
     def forward(self, x: Tensor, t: Tensor, cond: Any = None) -> Denoised:
         """x [b c ...] at t [b] -> x0, eps [b c ...] and extra channels."""

@@ -6,6 +6,7 @@ returns x0. All stop at t_min, before the end at which sigma is 0. Respacing is 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -71,3 +72,70 @@ class ShiftedGrid(Grid):
         high, low = ends / (self.shift - (self.shift - 1) * ends)  # the inverse of the shift
         t = low + (high - low) * _ramp(n)
         return self.shift * t / (1 + (self.shift - 1) * t)
+
+
+class ChainGrid(Grid):
+    """Times among the `num_steps` of an even chain; published samplers differ in the choice."""
+
+    num_steps: int
+
+    @abstractmethod
+    def indices(self, n: int) -> Tensor:
+        """Steps numbered from 0, [n] whole, increasing."""
+
+    def __call__(self, process: Process, n: int) -> Tensor:
+        if not 1 <= n <= self.num_steps:
+            raise ValueError(
+                f"n={n} of {self.num_steps} steps were asked for; take between 1 and all of them, "
+                "or a grid that is not tied to a chain."
+            )
+        place = self.indices(n).double().flip(0) / (self.num_steps - 1)
+        return process.t_min + (process.t_max - process.t_min) * place
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinspaceGrid(ChainGrid):
+    """Both ends and even steps between, rounded. 2102.09672 section 4 and its code."""
+
+    num_steps: int = 1000
+
+    def indices(self, n: int) -> Tensor:
+        return torch.linspace(0, self.num_steps - 1, n, dtype=torch.float64).round()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadingGrid(ChainGrid):
+    """0, r, 2r, ... with r = num_steps // n, plus `offset`: the noise end is never reached.
+
+    DDIM's code has offset 0, latent diffusion's 1 (2305.08891 table 2).
+    """
+
+    num_steps: int = 1000
+    offset: int = 0
+
+    def indices(self, n: int) -> Tensor:
+        found = torch.arange(n) * (self.num_steps // n) + self.offset
+        return found.clamp(max=self.num_steps - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrailingGrid(ChainGrid):
+    """The noise end, then down by num_steps / n, as zero terminal SNR needs. 2305.08891 table 2."""
+
+    num_steps: int = 1000
+
+    def indices(self, n: int) -> Tensor:
+        down = torch.arange(n, dtype=torch.float64) * (self.num_steps / n)
+        return (self.num_steps - down).round().flip(0) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuadraticGrid(ChainGrid):
+    """floor((c i)^2) up to `reach` of the chain. Song et al. 2020 (2010.02502) appendix D.2."""
+
+    num_steps: int = 1000
+    reach: float = 0.8
+
+    def indices(self, n: int) -> Tensor:
+        root = math.sqrt(self.reach * self.num_steps)
+        return torch.linspace(0, root, n, dtype=torch.float64).square().floor()

@@ -6,9 +6,10 @@ of the network serve every term of an objective.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,16 +23,26 @@ from ldm.diffusion.weighting import Unit, Weighting
 Terms = dict[str, Tensor]
 
 
-class Drawn(NamedTuple):
-    """One noised batch and what the denoiser made of it."""
+@dataclass(frozen=True)
+class Drawn:
+    """One noised batch, and what the denoiser makes of it (evaluated once, when asked for)."""
 
     denoiser: Denoiser
     cond: Any
     x0: Tensor  # [b ...]
     eps: Tensor  # [b ...]
     t: Tensor  # [b] float64
-    x_t: Tensor  # [b ...]
-    denoised: Denoised
+
+    @functools.cached_property
+    def x_t(self) -> Tensor:
+        """[b ...]"""
+        return self.denoiser.process.perturb(self.x0, self.t, self.eps)
+
+    @functools.cached_property
+    def denoised(self) -> Denoised:
+        """[b ...]"""
+        found: Denoised = self.denoiser(self.x_t, self.t, self.cond)
+        return found
 
 
 def mean_flat(x: Tensor) -> Tensor:
@@ -54,9 +65,7 @@ class Objective(ABC):
         """x0 [b ...], of zero mean and unit variance -> terms, each [b]."""
         t, weight = (v.to(x0.device) for v in self.times(denoiser.process, len(x0), generator))
         eps = normal_like(x0, generator)
-        x_t = denoiser.process.perturb(x0, t, eps)
-        drawn = Drawn(denoiser, cond, x0, eps, t, x_t, denoiser(x_t, t, cond))
-        terms = self.terms(drawn, generator)
+        terms = self.terms(Drawn(denoiser, cond, x0, eps, t), generator)
         self.times.update(t, terms["loss"].detach())
         return {**terms, "loss": weight.to(terms["loss"].dtype) * terms["loss"]}
 
@@ -81,3 +90,41 @@ class Mse(Objective):
         mse = mean_flat((found - target).square())
         weight = self.weighting(process, space, t).to(mse)
         return {"loss": weight * mse, "mse": mse.detach()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Objective):
+    """Weighted sum of objectives on one draw of t and eps; the times of the parts are not used.
+
+    Improved DDPM's hybrid (2102.09672 eq. 16) is ((1, Mse()), (0.001, Vlb(stop_mean=True))).
+    """
+
+    parts: tuple[tuple[float, Objective], ...]
+    times: Times = field(default_factory=Uniform)
+
+    def terms(self, drawn: Drawn, generator: torch.Generator) -> Terms:
+        found = [part.terms(drawn, generator) for _, part in self.parts]
+        weights = [weight for weight, _ in self.parts]
+        losses = [w * terms["loss"] for w, terms in zip(weights, found, strict=True)]
+        named = {name: value for terms in found for name, value in terms.items()}
+        return {**named, "loss": torch.stack(losses).sum(0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicedScoreMatching(Objective):
+    """sigma^2 (|s|^2/2 + v . grad(v . s)), v of random signs, per dimension.
+
+    Song et al. 2019 (arXiv 1905.07088) eq. 8, the form of reduced variance; no use is made of eps.
+    """
+
+    times: Times = field(default_factory=Uniform)
+
+    def terms(self, drawn: Drawn, generator: torch.Generator) -> Terms:
+        x = drawn.x_t.detach().requires_grad_()
+        denoised = drawn.denoiser(x, drawn.t, drawn.cond)
+        sigma = drawn.denoiser.process.at(drawn.t, x).sigma
+        score = -denoised.eps / sigma
+        v = normal_like(x, generator).sign()
+        slope = torch.autograd.grad((v * score).sum(), x, create_graph=True)[0]
+        loss = mean_flat(sigma.square() * (score.square() / 2 + v * slope))
+        return {"loss": loss, "sliced": loss.detach()}

@@ -175,3 +175,52 @@ class Karras(Prediction):
 
     def check(self, process: Process) -> None:
         _require_noise(self, process)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviousMean(Prediction):
+    """The mean of q(x_s | x_t, x0), s one step of an even chain of `num_steps` before t.
+
+    Ho et al. 2020 (arXiv 2006.11239) eq. 7: (alpha_s, sigma_s^2 alpha_t/(sigma_t alpha_s)). Before
+    the first time lies the data itself, (1, 0).
+    """
+
+    num_steps: int = 1000
+
+    def coefficients(self, process: Process, t: Tensor) -> tuple[Tensor, Tensor]:
+        s, first = _previous(process, t, self.num_steps)
+        alpha, sigma = process.alpha_sigma(s)
+        tau = process.posterior_std(t, s)
+        direction = (sigma.square() - tau.square()).clamp(min=0).sqrt()
+        return torch.where(first, 1.0, alpha), torch.where(first, 0.0, direction)
+
+    def check(self, process: Process) -> None:
+        _require_noise(self, process)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviousMeanShift(Prediction):
+    """The step's mean as a shift of x: (mean - x alpha_t/alpha_s)/sqrt(beta).
+
+    Sohl-Dickstein et al. 2015 (arXiv 1503.03585), appendix D.2.1: mu = x sqrt(1 - beta) + shift
+    sqrt(beta). With `VarianceHead` and `LearnedLogit` it is their learned mean and covariance.
+    """
+
+    num_steps: int = 40
+
+    def coefficients(self, process: Process, t: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = PreviousMean(num_steps=self.num_steps).coefficients(process, t)
+        s, first = _previous(process, t, self.num_steps)
+        alpha, sigma = process.alpha_sigma(t)
+        keep = alpha / torch.where(first, 1.0, process.alpha_sigma(s)[0])
+        beta = torch.where(first, sigma.square(), process.conditional_variance(t, s))
+        return (a - keep * alpha) / beta.sqrt(), (b - keep * sigma) / beta.sqrt()
+
+    def check(self, process: Process) -> None:
+        _require_noise(self, process)
+
+
+def _previous(process: Process, t: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+    """The time before t [b] in an even chain, held at t_min, and whether t is the first."""
+    step = (process.t_max - process.t_min) / (num_steps - 1)
+    return (t - step).clamp(min=process.t_min), t < process.t_min + step / 2

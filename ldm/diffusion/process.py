@@ -37,8 +37,15 @@ class Process(ABC):
     Concrete processes are frozen dataclasses; the ones with learned parameters are nn.Modules too.
     """
 
-    t_min: float
-    t_max: float
+    @property
+    @abstractmethod
+    def t_min(self) -> float:
+        """The data end of the range."""
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float:
+        """The noise end of the range."""
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,6 +99,23 @@ class Process(ABC):
         """g^2 = -sigma^2 lambda': [b] -> [b] float64 (2107.00630 appendix A)."""
         return -self.alpha_sigma(t.double())[1].square() * self.logsnr_slope(t)
 
+    def posterior_std(self, t: Tensor, s: Tensor) -> Tensor:
+        """tau of q(x_s | x_t, x0), s < t: tau^2 = -sigma_s^2 expm1(lambda_t - lambda_s), [b].
+
+        DDPM's beta-tilde (2006.11239 eq. 7) for any process; 2107.00630 eq. 25.
+        """
+        sigma = self.alpha_sigma(s.double())[1]
+        return sigma * (-torch.expm1(self.logsnr(t) - self.logsnr(s))).clamp(min=0).sqrt()
+
+    def conditional_variance(self, t: Tensor, s: Tensor) -> Tensor:
+        """Variance of q(x_t | x_s), s < t: sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2, [b].
+
+        DDPM's beta of the chain that has these two times, so respacing needs no class.
+        2107.00630 eq. 3.
+        """
+        sigma = self.alpha_sigma(t.double())[1]
+        return sigma.square() * (-torch.expm1(self.logsnr(t) - self.logsnr(s))).clamp(min=0)
+
     def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = alpha x0 + sigma eps: x0, eps [b ...], t [b] -> [b ...]."""
         alpha, sigma = self.at(t, x0)
@@ -101,6 +125,10 @@ class Process(ABC):
 def signal_to_level(log_alpha: Tensor) -> tuple[Tensor, Tensor]:
     """Variance-preserving pair from log alpha: sigma^2 = 1 - alpha^2, without cancellation."""
     return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+
+
+def _linear_log_alpha(t: Tensor, beta_min: float, beta_max: float) -> Tensor:
+    return -t * t * (beta_max - beta_min) / 4 - t * beta_min / 2
 
 
 def logsnr_to_level(logsnr: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +148,7 @@ def _check_ends(t_min: float, t_max: float, limit: float) -> None:
 class VPLinear(Process):
     """The VP SDE, beta linear in t: the continuous limit of DDPM's chain.
 
-    Song et al. 2021 (arXiv 2011.13456) eq. 29: log alpha = -t^2 (b1 - b0)/4 - t b0/2.
+    Song et al. 2021 (arXiv 2011.13456) eq. 33: log alpha = -t^2 (b1 - b0)/4 - t b0/2.
     """
 
     beta_min: float = 0.1
@@ -132,7 +160,62 @@ class VPLinear(Process):
         _check_ends(self.t_min, self.t_max, 1.0)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return signal_to_level(-t * t * (self.beta_max - self.beta_min) / 4 - t * self.beta_min / 2)
+        return signal_to_level(_linear_log_alpha(t, self.beta_min, self.beta_max))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubVP(Process):
+    """The sub-VP SDE: VPLinear's alpha, and sigma = 1 - alpha^2. 2011.13456 eq. 29."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    t_min: float = 1e-3
+    t_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_ends(self.t_min, self.t_max, 1.0)
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_alpha = _linear_log_alpha(t, self.beta_min, self.beta_max)
+        return log_alpha.exp(), -torch.expm1(2 * log_alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VE(Process):
+    """Variance exploding: alpha = 1, sigma = sigma_min (sigma_max/sigma_min)^t. 2011.13456 eq. 30.
+
+    On an even grid of L times it is NCSN's geometric ladder of L levels (1907.05600 section 4.2).
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_min: float = 0.0
+    t_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max} were given; "
+                "0 < sigma_min < sigma_max is needed."
+            )
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        sigma = math.log(self.sigma_min) + t * math.log(self.sigma_max / self.sigma_min)
+        return torch.ones_like(t), sigma.exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edm(Process):
+    """alpha = 1, sigma = t. Karras et al. 2022 (arXiv 2206.00364) table 1."""
+
+    t_min: float = 0.002
+    t_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_ends(self.t_min, self.t_max, math.inf)
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), t
 
 
 @dataclass(frozen=True, kw_only=True)

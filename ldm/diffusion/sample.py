@@ -63,3 +63,19 @@ def sample(
     for moment in trajectory(denoise, process, solver, times, x, noise):
         x = moment.x
     return x
+
+
+@torch.no_grad()
+def invert(
+    denoise: Denoise, process: Process, solver: Solver, times: Tensor, x0: Tensor, noise: Noise
+) -> Tensor:
+    """x0 [b ...] -> the noise [b ...] at times[0] from which a deterministic solver returns to it.
+
+    Song et al. 2020 (arXiv 2010.02502) section 4.3: the same solver, up the same grid. The first
+    step, from the data to times[-1], is that of `Solver.finish` reversed.
+    """
+    last = times[-1].to(x0.device).repeat(len(x0))
+    x = process.perturb(x0, last, denoise(x0, last).eps)
+    for moment in trajectory(denoise, process, solver, times.flip(0), x, noise):
+        x = moment.x if moment.step < len(times) - 1 else x
+    return x

@@ -6,6 +6,7 @@ predicts. t and s are [b] float64; `carry` is what one step tells the next.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,8 @@ from ldm.diffusion.frame import Frame, TimeFrame
 from ldm.diffusion.noise import Noise
 from ldm.diffusion.prediction import Denoised, given_x0
 from ldm.diffusion.process import Process, per_item
-from ldm.diffusion.step import (
-    conditional_variance,
-    posterior_std,
-    renoise,
-    transfer,
-    transfer_mean,
-)
+from ldm.diffusion.step import renoise, transfer, transfer_mean
+from ldm.diffusion.variance import FixedSmall, Variance
 
 
 class Solver(ABC):
@@ -84,51 +80,11 @@ def stochastic_transfer(
     return transfer(process, denoised, t, s, eta, fresh(noise, denoised.x0))
 
 
-class Variance(ABC):
-    """The variance of an ancestral step."""
-
-    @abstractmethod
-    def __call__(self, process: Process, denoised: Denoised, t: Tensor, s: Tensor) -> Tensor:
-        """-> log of the variance, [b 1 ...] or [b ...]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FixedSmall(Variance):
-    """beta-tilde, the variance of q(x_s | x_t, x0). 2006.11239 eq. 7."""
-
-    def __call__(self, process: Process, denoised: Denoised, t: Tensor, s: Tensor) -> Tensor:
-        return per_item(2 * posterior_std(process, t, s).log(), denoised.x0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FixedLarge(Variance):
-    """beta of the chain between t and s. 2006.11239 section 3.2."""
-
-    def __call__(self, process: Process, denoised: Denoised, t: Tensor, s: Tensor) -> Tensor:
-        return per_item(conditional_variance(process, t, s).log(), denoised.x0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedRange(Variance):
-    """Between the two in logarithm, as the network says: nu = (aux + 1)/2. 2102.09672 eq. 15."""
-
-    def __call__(self, process: Process, denoised: Denoised, t: Tensor, s: Tensor) -> Tensor:
-        if denoised.aux is None:
-            raise ValueError(
-                "LearnedRange() needs the variance channels of the network and found none. Build "
-                "the denoiser with VarianceHead(), or sample with FixedSmall() or FixedLarge()."
-            )
-        nu = (denoised.aux + 1) / 2
-        small = FixedSmall()(process, denoised, t, s)
-        large = FixedLarge()(process, denoised, t, s)
-        return nu * large + (1 - nu) * small
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Solver):
     """A draw from the reverse chain: the posterior mean and a variance. 2006.11239 algorithm 2."""
 
-    variance: Variance = FixedSmall()
+    variance: Variance = field(default_factory=FixedSmall)
 
     def step(
         self, denoise: Denoise, process: Process, x: Tensor, t: Tensor, s: Tensor,
@@ -158,14 +114,13 @@ class Heun(Solver):
     """Heun's method with churn. Karras et al. 2022 (arXiv 2206.00364) algorithm 2.
 
     `churn` is S_churn/N, the rise of sigma/alpha before a step; it acts for sigma/alpha within
-    [churn_low, churn_high] and its noise is scaled by `churn_noise`. Two evaluations a step. On
-    VP, EDM's own variant and diffusers step in SigmaFrame().
+    `churn_range` (everywhere if None) and its noise is scaled by `churn_noise`. Two evaluations
+    a step. On VP, EDM's own variant and diffusers step in SigmaFrame().
     """
 
     frame: Frame = field(default_factory=TimeFrame)
     churn: float = 0.0
-    churn_low: float = 0.0
-    churn_high: float = float("inf")
+    churn_range: tuple[float, float] | None = None
     churn_noise: float = 1.0
 
     def step(
@@ -183,7 +138,8 @@ class Heun(Solver):
         self, process: Process, x: Tensor, t: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         ratio = (-process.logsnr(t) / 2).exp()
-        acts = (ratio >= self.churn_low) & (ratio <= self.churn_high)
+        low, high = self.churn_range or (0.0, math.inf)
+        acts = (ratio >= low) & (ratio <= high)
         gamma = torch.where(acts, min(self.churn, 2**0.5 - 1), 0.0)
         t_hat = torch.where(acts, process.t_of_logsnr(-2 * ((1 + gamma) * ratio).log()), t)
         z = self.churn_noise * fresh(noise, x)

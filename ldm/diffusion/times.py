@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.diffusion.process import Process
 
@@ -109,3 +109,52 @@ class LogNormalSigma(Times):
         z = torch.randn(b, generator=generator, dtype=torch.float64, device=generator.device)
         t = process.t_of_logsnr(-2 * (self.mean + self.std * z))
         return t, torch.ones_like(t)
+
+
+class LossSecondMoment(nn.Module, Times):
+    """Steps of an even chain, drawn in proportion to the root mean square of their last losses.
+
+    Nichol & Dhariwal 2021 (arXiv 2102.09672) eq. 18: `history` losses a step, uniform until every
+    step has them, mixed with `uniform` of the uniform distribution, weight 1/(N p). An nn.Module,
+    so that its history is checkpointed; under several processes each keeps its own.
+    """
+
+    losses: Tensor  # [n history]
+    counts: Tensor  # [n]
+
+    def __init__(self, *, num_steps: int, history: int = 10, uniform: float = 0.001) -> None:
+        super().__init__()
+        self.num_steps, self.history, self.uniform = num_steps, history, uniform
+        self.register_buffer("losses", torch.zeros(num_steps, history, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(num_steps, dtype=torch.long))
+        self._ends = (0.0, 1.0)
+
+    def probabilities(self) -> Tensor:
+        """p of each step, [n] float64."""
+        even = torch.full_like(self.losses[:, 0], 1 / self.num_steps)
+        if int(self.counts.min()) < self.history:
+            return even
+        root = self.losses.square().mean(1).sqrt()
+        return (1 - self.uniform) * root / root.sum() + self.uniform * even
+
+    def forward(
+        self, process: Process, b: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        p = self.probabilities().to(generator.device)
+        index = torch.multinomial(p, b, replacement=True, generator=generator)
+        self._ends = process.t_min, process.t_max
+        t = _spread(process, index.double() / (self.num_steps - 1))
+        return t, 1 / (self.num_steps * p[index])
+
+    def __call__(
+        self, process: Process, b: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        return self.forward(process, b, generator)
+
+    @torch.no_grad()
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        low, high = self._ends
+        indices = ((t - low) / (high - low) * (self.num_steps - 1)).round().long()
+        for index, value in zip(indices.tolist(), loss.tolist(), strict=True):
+            self.losses[index, int(self.counts[index]) % self.history] = value
+            self.counts[index] += 1

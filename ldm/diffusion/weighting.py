@@ -53,7 +53,7 @@ class EpsUnit(EpsWeighting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elbo(EpsWeighting):
+class ElboWeight(EpsWeighting):
     """-lambda'/2, the weight of the variational bound. 2107.00630 eq. 17."""
 
     def on_eps(self, process: Process, t: Tensor) -> Tensor:

@@ -104,8 +104,7 @@ class Clip:
             return cls._from_folder(clip_folder.read(folder), device)
         from ldm.conditioning import clip_open
 
-        name, _, tag = str(source).partition(":")
-        return clip_open.as_clip(clip_open.load_named(name, pretrained or tag or None, device))
+        return clip_open.as_clip(clip_open.load_named(str(source), pretrained, device))
 
     @classmethod
     def _from_folder(cls, folder: clip_folder.Folder, device: torch.device | str) -> Clip:

@@ -23,6 +23,7 @@ from ldm.conditioning.preprocess import Preprocess
 from ldm.conditioning.tokenizer import BpeTokenizer, Truncation
 from ldm.errors import CheckpointError, ConfigError, suggest
 
+HUB = "hf-hub:"
 _T = TypeVar("_T")
 
 
@@ -47,14 +48,22 @@ def open_clip_module() -> Any:
 
 
 def load_named(name: str, pretrained: str | None, device: torch.device | str) -> OpenClip:
-    """open_clip's own model with the weights of a tag (downloaded once, by open_clip)."""
+    """open_clip's own model with the weights of a tag, or of a hub (fetched once, by open_clip).
+
+    Raises:
+        ConfigError: no such model, or no tag.
+        CheckpointError: the weights did not arrive or do not fit.
+    """
     open_clip = open_clip_module()
-    if name not in open_clip.list_models() and not name.startswith("hf-hub:"):
+    on_hub = name.startswith(HUB)
+    if not on_hub and pretrained is None and ":" in name:
+        name, pretrained = name.split(":", 1)
+    if not on_hub and name not in open_clip.list_models():
         raise ConfigError(
             f"{name!r} is neither a folder nor one of open_clip's models."
             f"{suggest(name, open_clip.list_models())} open_clip.list_models() lists them."
         )
-    if pretrained is None and not name.startswith("hf-hub:"):
+    if not on_hub and pretrained is None:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise ConfigError(
             f"{name} needs the tag of its weights, as in '{name}:TAG'. It has: {tags}"
@@ -93,7 +102,9 @@ def build(model_cfg: dict[str, Any]) -> nn.Module:
     if "multimodal_cfg" in model_cfg:
         raise ConfigError("CoCa models (multimodal_cfg) are not supported; use a CLIP model")
     model_class = classes.CustomTextCLIP if custom else classes.CLIP
-    model_cfg["text_cfg"].pop("tokenizer_kwargs", None)
+    # Weights come from the caller: neither tower is to fetch its own.
+    model_cfg["text_cfg"]["hf_model_pretrained"] = False
+    model_cfg["vision_cfg"]["timm_model_pretrained"] = False
     model: nn.Module = model_class(**model_cfg)
     return model
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldm import config
 from ldm.diffusion.denoiser import Denoise, Denoiser
-from ldm.diffusion.grids import Grid, UniformGrid
+from ldm.diffusion.grids import Grid, LogSnrGrid
 from ldm.diffusion.guidance import Joinable, cfg
 from ldm.diffusion.process import Process
 from ldm.diffusion.solvers import (
@@ -56,7 +56,7 @@ class Sampler:
 
     Attributes:
         solver: one step.
-        grid: where the steps lie in time.
+        grid: where the steps lie in time; the DPM-Solver family wants one even in log-SNR.
         steps: points of the grid; each costs one evaluation of the network (Heun: two), twice
             that under guidance.
         guidance: scale of classifier-free guidance; 1 is the plain conditional model.
@@ -65,7 +65,7 @@ class Sampler:
     """
 
     solver: Solver = DpmSolverPP2M()
-    grid: Grid = UniformGrid()
+    grid: Grid = LogSnrGrid()
     steps: int = 25
     guidance: float = 1.0
     interval: tuple[float, float] | None = None

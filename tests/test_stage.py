@@ -1,0 +1,134 @@
+"""Stages: they learn, they save and load exactly, and they refuse what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import DECODER, PRIOR, WIDTH, stir
+
+from autoencoder import AutoencoderConfig, AutoencoderKL, Latents
+from ldm import codec
+from ldm.conditioning import LabelsConfig
+from ldm.data.batch import Batch, TextFeatures
+from ldm.diffusion import Ddim, Flow, LinearFlow, Mse, Noise, UniformGrid
+from ldm.errors import CheckpointError, ConfigError, DataError
+from ldm.networks.unet import UNetConfig
+from ldm.samplers import Sampler
+from ldm.stage import PixelCodec, Stage, StageConfig
+
+
+def text(b: int) -> TextFeatures:
+    generator = torch.Generator().manual_seed(b)
+    pooled = torch.nn.functional.normalize(torch.randn(b, WIDTH, generator=generator), dim=-1)
+    tokens = torch.randn(b, 16, 32, generator=generator)
+    return TextFeatures(tokens, pooled, torch.ones(b, 16, dtype=torch.bool))
+
+
+def test_a_stage_learns_eight_pictures_by_heart() -> None:
+    """Labels 0..7 to eight flat pictures: after training, each label draws its own picture."""
+    torch.manual_seed(0)
+    config = StageConfig(
+        codec=PixelCodec(),
+        conditioner=LabelsConfig(num_classes=8, dim=32),
+        network=UNetConfig(
+            in_channels=3, out_channels=3, channels=(32,), blocks_per_level=1, vector_dim=32
+        ),
+        process=LinearFlow(),
+        prediction=Flow(),
+        objective=Mse(),
+    )
+    stage, generator = config.build(), torch.Generator().manual_seed(0)
+    corners = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) * 255
+    image = corners.byte()[:, :, None, None].expand(8, 3, 4, 4)
+    batch = Batch(key=tuple("abcdefgh"), image=image, label=torch.arange(8))
+    optimizer = torch.optim.AdamW(stage.parameters(), lr=3e-3)
+    many = batch.replace(
+        key=batch.key * 8,
+        image=image.repeat(8, 1, 1, 1),
+        label=batch.label.repeat(8),  # type: ignore[union-attr]
+    )
+    for _ in range(150):
+        optimizer.zero_grad()
+        stage.loss(many, generator)["loss"].mean().backward()
+        optimizer.step()
+    sampler = Sampler(solver=Ddim(), grid=UniformGrid(), steps=10)
+    drawn = stage.codec.decode(stage.eval().sample(batch, sampler, Noise(range(8)), (3, 4, 4)))
+    right = (drawn.mean((2, 3)) > 0) == (corners > 0)
+    assert right.all(), f"{int((~right).sum())} of 24 channel signs are wrong"
+
+
+def test_save_and_load_give_the_same_samples(tmp_path: Path) -> None:
+    stage = stir(PRIOR.build()).eval()
+    stage.codec.measure([torch.randn(50, WIDTH)])  # type: ignore[attr-defined]
+    stage.load_state_dict({k: v.half().float() for k, v in stage.state_dict().items()})
+    stage.save_pretrained(tmp_path, {"clip": "abc"})
+    loaded = Stage.from_pretrained(tmp_path)
+    batch, sampler = Batch(key=("a", "b"), text=text(2)), Sampler(steps=3, guidance=2.0)
+    first, second = (s.sample(batch, sampler, Noise([0, 1]), (WIDTH,)) for s in (stage, loaded))
+    assert torch.equal(first, second)
+    assert loaded.made_with == {"clip": "abc"}
+    assert loaded.fingerprint() == stage.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("format", 99, "format 99"),
+        ("sha256", "0", "is damaged"),
+    ],
+)
+def test_a_changed_field_is_refused(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    PRIOR.build().save_pretrained(tmp_path, {})
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(CheckpointError, match=message):
+        Stage.from_pretrained(tmp_path)
+
+
+def test_another_configuration_than_the_weights_is_refused(tmp_path: Path) -> None:
+    PRIOR.build().save_pretrained(tmp_path, {})
+    path = tmp_path / "config.json"
+    body = json.loads(path.read_text())
+    body["stage"]["network"]["depth"] = 2
+    path.write_text(json.dumps(body))
+    with pytest.raises(CheckpointError, match=r"Missing key.*blocks\.1"):
+        Stage.from_pretrained(tmp_path)
+
+
+def test_latent_stages_ask_for_their_autoencoder() -> None:
+    with pytest.raises(ConfigError, match="give it the autoencoder's codec"):
+        DECODER.build()
+
+
+def test_codecs_invert_and_normalise() -> None:
+    image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    pixels = codec.Pixels()
+    x0 = pixels.encode(Batch(key=("a", "b"), image=image))
+    assert x0.abs().max() <= 1
+    assert torch.equal(((pixels.decode(x0) + 1) * 127.5).round().byte(), image)
+    embeddings = codec.Embeddings(WIDTH)
+    unit = torch.nn.functional.normalize(torch.randn(500, WIDTH) + 1.0, dim=-1)
+    embeddings.measure(unit.split(100))
+    encoded = embeddings.encode(Batch(key=("",) * 500, image_embedding=unit))
+    assert torch.allclose(encoded.mean(0), torch.zeros(WIDTH), atol=1e-5)
+    assert torch.allclose(encoded.std(0), torch.ones(WIDTH), atol=1e-4)
+    assert torch.allclose(embeddings.decode(encoded), unit, atol=1e-5)
+    with pytest.raises(DataError, match="the batch has no image_embedding"):
+        embeddings.encode(Batch(key=("a",)))
+
+
+def test_stored_moments_and_pictures_give_the_same_latents() -> None:
+    model = AutoencoderKL(
+        AutoencoderConfig(block_out_channels=(16,), norm_num_groups=4, patch_size=4)
+    )
+    latents = codec.Latents(Latents(model))
+    image = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        moments = model.encode(codec.Pixels().encode(Batch(key=("a", "b"), image=image))).moments
+    stored = latents.encode(Batch(key=("a", "b"), latent=moments))
+    assert torch.allclose(stored, latents.encode(Batch(key=("a", "b"), image=image)), atol=1e-6)

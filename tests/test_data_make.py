@@ -337,8 +337,8 @@ def test_missing_tarball_tells_its_name(tmp_path: Path) -> None:
 def test_shard_layout_is_img2datasets() -> None:
     with tarfile.open(FIXTURE / "train" / "00001.tar") as tar:
         names = tar.getnames()[:3]
-        meta = json.load(tar.extractfile(names[1]))  # type: ignore[arg-type]
-    assert names == ["000010000.png", "000010000.json", "000010000.txt"]
+        meta = json.load(tar.extractfile(names[0]))  # type: ignore[arg-type]
+    assert names == ["000010000.json", "000010000.png", "000010000.txt"]
     expected = {"key", "name", "style", "captions", "licence", "source"}
     assert expected <= set(meta) and meta["key"] == "000010000"
     assert meta["name"] in meta["captions"]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from . import xformers_attention
+from ldm.networks import xformers_attention
 
 Backend = Literal["auto", "xformers", "sdpa", "explicit"]
 BACKENDS: tuple[Backend, ...] = ("auto", "xformers", "sdpa", "explicit")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Backend, attention
+from ldm.networks.attention import Backend, attention
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Backend
-from .blocks import (
+from ldm.networks.attention import Backend
+from ldm.networks.blocks import (
     Conditions,
     CrossAttention,
     FeedForward,
@@ -22,7 +22,7 @@ from .blocks import (
     check_condition,
     zeroed,
 )
-from .embeddings import TimeEmbedding, sinusoid_2d
+from ldm.networks.embeddings import TimeEmbedding, sinusoid_2d
 
 # depth, width, heads: table 1 of the paper
 DIT_SIZES: dict[str, tuple[int, int, int]] = {
@@ -152,3 +152,4 @@ class DiT(nn.Module):
             )
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
         check_condition("tokens", cond.tokens, 3, self.config.context_dim)
+        check_condition("concat", cond.concat, 4, None)

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Backend, attention
-from .blocks import Context, heads_of
-from .embeddings import TimeEmbedding
-from .unet import Layer, UNetConfig, descend, down_path, join, residual
+from ldm.networks.attention import Backend, attention
+from ldm.networks.blocks import Context, heads_of
+from ldm.networks.embeddings import TimeEmbedding
+from ldm.networks.unet import Layer, UNetConfig, descend, down_path, join, residual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Conditions, check_condition, zeroed
-from .embeddings import TimeEmbedding
+from ldm.networks.blocks import Conditions, check_condition, zeroed
+from ldm.networks.embeddings import TimeEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ class Mlp(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise ValueError(f"this network takes x [b {self.config.dim}], not {tuple(x.shape)}")
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
+        check_condition("tokens", cond.tokens, 3, None)
+        check_condition("concat", cond.concat, 4, None)
         embedding = self.time(time)
         if self.vector is not None:
             embedding = embedding + self.vector(cond.vector)

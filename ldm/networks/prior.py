@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Backend
-from .blocks import Conditions, FeedForward, SelfAttention, check_condition, zeroed
-from .embeddings import TimeEmbedding
+from ldm.networks.attention import Backend
+from ldm.networks.blocks import Conditions, FeedForward, SelfAttention, check_condition, zeroed
+from ldm.networks.embeddings import TimeEmbedding
 
 # text embedding, time, noised image embedding, query
 FIXED_TOKENS = 4
@@ -128,6 +128,7 @@ class PriorTransformer(nn.Module):
             )
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
         check_condition("tokens", cond.tokens, 3, self.config.context_dim)
+        check_condition("concat", cond.concat, 4, None)
         assert cond.tokens is not None
         if cond.tokens.shape[1] > self.config.context_length:
             raise ValueError(

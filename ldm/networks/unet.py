@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Backend
-from .blocks import (
+from ldm.networks.attention import Backend
+from ldm.networks.blocks import (
     Conditions,
     Context,
     CrossAttention,
@@ -29,7 +29,7 @@ from .blocks import (
     check_condition,
     zeroed,
 )
-from .embeddings import TimeEmbedding, fourier_features
+from ldm.networks.embeddings import TimeEmbedding, fourier_features
 
 
 @dataclass(frozen=True, kw_only=True)

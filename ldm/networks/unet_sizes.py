@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .unet import UNetConfig
+from ldm.networks.unet import UNetConfig
 
 AdmSize = Literal[64, 128, 256, 512]
 

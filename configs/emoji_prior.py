@@ -1,0 +1,49 @@
+"""The shipped prior: from a caption to the CLIP embedding of its picture."""
+
+from __future__ import annotations
+
+from ldm.conditioning import TextConditionerConfig
+from ldm.data.shards import ShardConfig
+from ldm.diffusion.objective import Mse
+from ldm.diffusion.prediction import X0
+from ldm.diffusion.process import VPCosine
+from ldm.diffusion.times import Uniform
+from ldm.networks.prior import PriorConfig
+from ldm.recipe import Recipe
+from ldm.stage import EmbeddingCodec, StageConfig
+from ldm.tasks import StageTraining
+from ldm.training import LoopConfig, OptimConfig
+
+
+def recipe() -> Recipe:
+    """Encoded train split (scripts/encode_shards.py) of the emoji shards."""
+    return Recipe(
+        task=StageTraining(
+            stage=StageConfig(
+                codec=EmbeddingCodec(width=192),
+                conditioner=TextConditionerConfig(text_dim=192, embed_dim=192, context_length=32),
+                network=PriorConfig(
+                    embedding_dim=192,
+                    vector_dim=192,
+                    context_dim=192,
+                    context_length=32,
+                    width=192,
+                    depth=4,
+                    head_dim=64,
+                ),
+                process=VPCosine(),
+                prediction=X0(),
+                objective=Mse(times=Uniform()),
+            ),
+            clip="runs/model/clip",
+            shape=(192,),
+        ),
+        data=ShardConfig(
+            sources=("data/encoded/train",),
+            batch_size=128,
+            fields=("image_embedding", "caption"),
+            workers=1,
+        ),
+        optim=OptimConfig(lr=1e-3, weight_decay=0.03, warmup_images=20_000),
+        loop=LoopConfig(images=400_000, ema_half_life=20_000),
+    )

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ldm.pipeline import TextToImage
 
 METADATA_KEY = "ldm"
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "emoji"
 
 
 @dataclass(frozen=True)
@@ -150,9 +149,7 @@ def _load(options: argparse.Namespace) -> TextToImage:
     from ldm.pipeline import TextToImage
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = TextToImage.from_pretrained(
-        options.model or DEFAULT_MODEL, device=device, precision=options.precision
-    )
+    pipe = TextToImage.from_pretrained(options.model, device=device, precision=options.precision)
     pipe.set_progress_bar_config(disable=options.quiet)
     return pipe
 

@@ -27,6 +27,7 @@ from ldm.errors import CheckpointError, RequestError
 from ldm.modelfolder import ModelIndex
 from ldm.samplers import SOLVERS, Sampler, solver_named
 from ldm.stage import Stage
+from ldm.training.loop import use_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class TextToImage:
             stage.check_made_with(parts, name)
         pipe = cls(clip=clip, prior=prior, decoder=decoder, space=space, index=index)
         pipe.bf16 = precision == "bf16"
+        if pipe.bf16 and not use_bf16("auto", torch.device(device)):
+            logger.warning("%s has no bf16 arithmetic: float32 is faster and more exact", device)
         return pipe.to(device)
 
     def to(self, device: str | torch.device) -> TextToImage:

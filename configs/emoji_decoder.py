@@ -29,7 +29,7 @@ def recipe() -> Recipe:
                     text_dim=192,
                     context_length=32,
                     context_dim=192,
-                    drop_image=0.1,
+                    drop_image=0.2,
                     drop_text=0.3,
                 ),
                 network=UNetConfig(

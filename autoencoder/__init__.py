@@ -3,6 +3,7 @@
 from autoencoder.config import AutoencoderConfig
 from autoencoder.discriminator import DiscriminatorConfig, PatchDiscriminator
 from autoencoder.latents import Latents, measure_latents
+from autoencoder.linear import fit_linear
 from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
 from autoencoder.perceptual import EfficientNetLite0Features, Lpips, Perceptual
 from autoencoder.posterior import DiagonalGaussian
@@ -23,5 +24,6 @@ __all__ = [
     "Perceptual",
     "ReconstructionLoss",
     "ReconstructionLossConfig",
+    "fit_linear",
     "measure_latents",
 ]

@@ -1,4 +1,4 @@
-"""The configuration of the autoencoder: diffusers' fields and one more, `patch_size`."""
+"""The configuration of the autoencoder: diffusers' fields and two of our own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PLAIN_CLASS, PATCH_CLASS = "AutoencoderKL", "PatchAutoencoderKL"
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """What an `AutoencoderKL` is built from; the fields of diffusers' `AutoencoderKL`.
+    """What an `AutoencoderKL` is built from; the fields of diffusers' `AutoencoderKL`,
+    then two of our own.
 
     Attributes:
         block_out_channels: width of each level; the grid is halved between two levels.
@@ -30,6 +31,8 @@ class AutoencoderConfig:
         force_upcast: diffusers' note that the weights overflow in half precision; carried along.
         patch_size: side of the square of pixels that becomes channels before the first
             convolution, and pixels again after the last; 1 is diffusers' network.
+        linear_path: a linear map of whole squares of `factor` pixels beside encoder and decoder
+            (`autoencoder.linear`), so that the networks only learn what linear algebra cannot.
     """
 
     in_channels: int = 3
@@ -49,6 +52,7 @@ class AutoencoderConfig:
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
     patch_size: int = 1
+    linear_path: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels", "layers_per_block", "latent_channels"):
@@ -91,18 +95,23 @@ class AutoencoderConfig:
         """Pixels a side for one latent position: patch_size times 2 for each halving."""
         return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
 
+    @property
+    def is_diffusers(self) -> bool:
+        """Whether this is a network of diffusers: no field of our own is used."""
+        return self.patch_size == 1 and not self.linear_path
+
     def to_json(self) -> dict[str, Any]:
-        """The contents of config.json; with patch_size 1, exactly the keys that diffusers has."""
+        """The contents of config.json; for a network of diffusers, exactly the keys of its file."""
         out: dict[str, Any] = {
-            "_class_name": PLAIN_CLASS if self.patch_size == 1 else PATCH_CLASS,
+            "_class_name": PLAIN_CLASS if self.is_diffusers else PATCH_CLASS,
             "down_block_types": [DOWN_BLOCK] * len(self.block_out_channels),
             "up_block_types": [UP_BLOCK] * len(self.block_out_channels),
         }
         for field in fields(self):
             value = getattr(self, field.name)
             out[field.name] = list(value) if isinstance(value, tuple) else value
-        if self.patch_size == 1:
-            del out["patch_size"]
+        if self.is_diffusers:
+            del out["patch_size"], out["linear_path"]
         return out
 
     @classmethod

@@ -22,6 +22,7 @@ from autoencoder.discriminator import (
     hinge_generator,
 )
 from autoencoder.latents import measure_latents
+from autoencoder.linear import fit_linear
 from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
 from autoencoder.perceptual import EfficientNetLite0Features, Perceptual
 from autoencoder.posterior import DiagonalGaussian
@@ -36,6 +37,12 @@ class Pictures(Protocol):
 
     @property
     def image(self) -> Tensor | None: ...
+
+
+class Stream(Protocol):
+    """Data that can be gone through once."""
+
+    def epoch(self) -> Iterator[Pictures]: ...
 
 
 class Player(NamedTuple):
@@ -56,16 +63,21 @@ class AutoencoderTraining:
         loss: weights of the terms of reconstruction.
         discriminator: sizes, weight and start of the adversary; None for none.
         measure: pictures over which mean and spread of the latents are measured at the end.
+        fit: pictures to which a linear path is fitted at the start.
     """
 
     autoencoder: AutoencoderConfig
     loss: ReconstructionLossConfig
     discriminator: DiscriminatorConfig | None = None
     measure: int = 8192
+    fit: int = 2048
 
-    def build(self, stream: object = None) -> AutoencoderTask:
-        """A fresh task, drawn from torch's global generator; the data stream plays no part."""
-        return AutoencoderTask(self)
+    def build(self, stream: Stream) -> AutoencoderTask:
+        """A fresh task, drawn from torch's global generator; a linear path is fitted to data."""
+        task = AutoencoderTask(self)
+        if self.autoencoder.linear_path:
+            fit_linear(task.model, _first(stream.epoch(), self.fit))
+        return task
 
 
 class Trained(nn.Module):
@@ -161,7 +173,7 @@ class AutoencoderTask:
         own = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         self.model.load_state_dict(own)
         self.model.eval()
-        mean, std = measure_latents(self.model, self._first(batches()))
+        mean, std = measure_latents(self.model, _first(batches(), self.config.measure))
         self.model.set_statistics(mean, std)
         self.model.save_pretrained(folder)
 
@@ -182,14 +194,16 @@ class AutoencoderTask:
         total = loss + self.config.discriminator.weight * weight * judged
         return {"loss": total, "adversarial": judged.detach(), "adversarial_weight": weight}
 
-    def _first(self, batches: Iterator[Pictures]) -> Iterator[Tensor]:
-        seen = 0
-        for batch in batches:
-            x = _pixels(batch)
-            yield x
-            seen += len(x)
-            if seen >= self.config.measure:
-                return
+
+def _first(batches: Iterator[Pictures], count: int) -> Iterator[Tensor]:
+    """Batches [b 3 H W] in [-1, 1] until `count` pictures were given."""
+    seen = 0
+    for batch in batches:
+        x = _pixels(batch)
+        yield x
+        seen += len(x)
+        if seen >= count:
+            return
 
 
 def _pixels(batch: Pictures) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from autoencoder import files
 from autoencoder.blocks import Decoder, Encoder
 from autoencoder.config import AutoencoderConfig
+from autoencoder.linear import LinearPath
 from autoencoder.posterior import DiagonalGaussian
 
 
@@ -26,7 +27,8 @@ class AutoencoderKL(nn.Module):
 
     With `patch_size` 1 this is diffusers' `AutoencoderKL`, tensor for tensor. With a larger
     `patch_size` squares of pixels become channels first (space to depth), which makes the fine
-    levels, the dear ones, unnecessary for pictures of simple texture.
+    levels, the dear ones, unnecessary for pictures of simple texture. With `linear_path` a linear
+    autoencoder of squares of `factor` pixels is added to both halves.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -43,6 +45,7 @@ class AutoencoderKL(nn.Module):
         )
         self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1) if config.use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(c, c, 1) if config.use_post_quant_conv else None
+        self.linear = LinearPath(config) if config.linear_path else None
 
     @property
     def factor(self) -> int:
@@ -59,6 +62,9 @@ class AutoencoderKL(nn.Module):
         moments = self.encoder(F.pixel_unshuffle(x, self.config.patch_size))
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
+        if self.linear is not None:
+            mean, logvar = moments.chunk(2, dim=1)  # [b c h w] each
+            moments = torch.cat((mean + self.linear.encode(x), logvar), dim=1)
         return DiagonalGaussian(moments)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -67,9 +73,9 @@ class AutoencoderKL(nn.Module):
             raise ValueError(
                 f"latents must be [b {self.config.latent_channels} h w], got {tuple(z.shape)}"
             )
-        if self.post_quant_conv is not None:
-            z = self.post_quant_conv(z)
-        return F.pixel_shuffle(self.decoder(z), self.config.patch_size)
+        inner = z if self.post_quant_conv is None else self.post_quant_conv(z)
+        y = F.pixel_shuffle(self.decoder(inner), self.config.patch_size)
+        return y if self.linear is None else y + self.linear.decode(z)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b 3 H W] -> reconstruction [b 3 H W] through the mode of the posterior."""

@@ -16,6 +16,7 @@ from autoencoder import (
     AutoencoderKL,
     DiagonalGaussian,
     Latents,
+    fit_linear,
     measure_latents,
 )
 
@@ -181,6 +182,50 @@ def test_latents_of_published_scale() -> None:
     assert Latents(model).from_moments(moments).flatten().tolist() == [0.5] * 4
 
 
+def linear() -> AutoencoderKL:
+    torch.manual_seed(0)
+    config = replace(SMALL, linear_path=True)
+    return AutoencoderKL(config).eval()
+
+
+def test_linear_path_is_principal_components() -> None:
+    """Fitted, the whole model is the projection on the first components, about the colour means."""
+    model = linear()
+    mixing = noise(8, 48) * torch.linspace(3.0, 0.1, 8)[:, None]  # squares of rank 8
+    squares = noise(40, 8, 6, 6).permute(0, 2, 3, 1) @ mixing
+    data = F.pixel_shuffle(squares.permute(0, 3, 1, 2), 4) + 0.3
+    fit_linear(model, data.split(16))
+    flat = F.pixel_unshuffle(data, 4).permute(0, 2, 3, 1).reshape(-1, 48).double()
+    centre = flat.reshape(-1, 3, 16).mean(dim=(0, 2)).repeat_interleave(16)
+    _, _, rows = torch.linalg.svd(flat - centre, full_matrices=False)
+    projected = (flat - centre) @ rows[:4].T @ rows[:4] + centre
+    with torch.no_grad():
+        posterior = model.encode(data)
+        y = model.decode(posterior.mode())
+    ours = F.pixel_unshuffle(y, 4).permute(0, 2, 3, 1).reshape(-1, 48).double()
+    torch.testing.assert_close(ours, projected, atol=1e-3, rtol=1e-3)
+    scale = posterior.mean.square().mean(dim=(0, 2, 3))
+    torch.testing.assert_close(scale, torch.ones(4), atol=1e-2, rtol=0)
+    assert (posterior.logvar == -5.0).all()
+
+
+def test_linear_path_learns_and_travels(tmp_path: Path) -> None:
+    """The silent layers get gradients; the folder keeps the path; diffusers' class is not named."""
+    model = linear()
+    x = noise(8, 3, 16, 16)
+    fit_linear(model, [x])
+    (model.decode(model.encode(x).sample()) - x).square().mean().backward()
+    last = model.quant_conv.weight.grad, model.decoder.conv_out.weight.grad
+    assert all(g.abs().sum() > 0 for g in last)
+    model.save_pretrained(tmp_path)
+    assert AutoencoderKL.from_pretrained(tmp_path).config.linear_path
+    assert json.loads((tmp_path / CONFIG).read_text())["_class_name"] == "PatchAutoencoderKL"
+    with pytest.raises(ValueError, match="linear_path=True"):
+        fit_linear(small(), [x])
+    with pytest.raises(ValueError, match="at least one batch"):
+        fit_linear(linear(), [])
+
+
 def test_measuring_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one batch"):
         measure_latents(small(), [])
@@ -295,7 +340,7 @@ def test_config_has_every_field_of_diffusers() -> None:
     diffusers = pytest.importorskip("diffusers")
     theirs = set(diffusers.AutoencoderKL().config) - {"down_block_types", "up_block_types"}
     ours = {f.name for f in fields(AutoencoderConfig)}
-    assert ours == {k for k in theirs if not k.startswith("_")} | {"patch_size"}
+    assert ours == {k for k in theirs if not k.startswith("_")} | {"patch_size", "linear_path"}
     published = {"_class_name": "AutoencoderKL", "block_out_channels": [32]}
     assert AutoencoderConfig.from_json(published).scaling_factor == 0.18215
 

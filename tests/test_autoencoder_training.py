@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -229,7 +230,7 @@ def test_eight_pictures_are_learnt() -> None:
     optimisers = [torch.optim.Adam(p.parameters, lr=3e-3) for p in task.players()]
     batch = SimpleNamespace(image=pictures(8))
     terms = [step(task, optimisers, batch, i)["autoencoder"] for i in range(50)]
-    loss, psnr = ([float(t[k].mean()) for t in terms] for k in ("loss", "psnr"))
+    loss, psnr = ([t[k].mean().item() for t in terms] for k in ("loss", "psnr"))
     assert loss[-1] < 0.5 * loss[0] and psnr[-1] > psnr[0] + 5.0
 
 
@@ -261,6 +262,15 @@ def test_adversary_starts_when_told() -> None:
     seen = int(task.trained.images_seen)
     task.loss(batch, generator())
     assert int(task.trained.images_seen) == seen
+
+
+def test_build_fits_the_linear_path_to_the_stream() -> None:
+    config = AutoencoderTraining(
+        autoencoder=replace(TINY, linear_path=True, latent_channels=16), loss=PLAIN, fit=8
+    )
+    batch = SimpleNamespace(image=pictures(8))
+    task = config.build(SimpleNamespace(epoch=lambda: iter([batch, None])))
+    assert task.loss(batch, generator())["psnr"].mean() > 15.0
 
 
 def test_samples_and_export(tmp_path) -> None:  # type: ignore[no-untyped-def]

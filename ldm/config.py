@@ -181,13 +181,15 @@ def override(config: T, assignments: Sequence[str]) -> T:
     Raises:
         ConfigError: for an unknown path (with a suggestion) or a value of the wrong type.
     """
-    tree = to_dict(config)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"override {assignment!r} is not of the form path=value")
+        tree = to_dict(config)
         _assign(tree, path.split("."), _value(text), path)
-    return from_dict(tree, type(config))
+        # Rebuilt each time, so that the fields of a newly put kind can be set by the next one.
+        config = from_dict(tree, type(config))
+    return config
 
 
 def _assign(tree: Any, parts: list[str], value: Any, path: str) -> None:

@@ -2,8 +2,8 @@
 
 The network then learns only the residual, as in the deep compression autoencoder (arXiv
 2410.10733, section 3.2, where the path beside is a fixed rearrangement; here it is the best linear
-one). On flat drawings 32 components of 16 x 16 squares alone reconstruct at 24 dB, which a network
-from nothing reaches after some hundred thousand pictures.
+one). On emoji 32 components of 16 x 16 squares alone reconstruct at 24 dB; a small network from
+nothing had 18.6 dB after 30,000 pictures.
 
 Shapes: b batch, H W pixels, c latent channels, h w latent grid, f = H / h, d = 3 f f values.
 """

@@ -69,9 +69,9 @@ def fit_linear(model: AutoencoderKL, batches: Iterable[Tensor]) -> None:
     rows = vectors[:, -c:].flip(1).T  # [c d]
     down, up = (rows / std[:, None]).reshape(shape), (rows * std[:, None]).reshape(shape)
     path.down.weight.copy_(down)
-    path.down.bias.copy_(-(down.sum(dim=(2, 3)) @ mean))
+    cast(Tensor, path.down.bias).copy_(-(down.sum(dim=(2, 3)) @ mean))
     path.up.weight.copy_(up)
-    path.up.bias.copy_(mean)
+    cast(Tensor, path.up.bias).copy_(mean)
     _silence(model)
 
 

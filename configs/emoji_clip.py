@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ldm.conditioning import TextTowerConfig
 from ldm.conditioning.clip_training import ClipTaskConfig
-from ldm.data.shards import ShardConfig
+from ldm.data.groups import ShardConfig
 from ldm.recipe import Recipe
 from ldm.tasks import ClipTraining
 from ldm.training import LoopConfig, OptimConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ldm.conditioning import TextConditionerConfig
-from ldm.data.shards import ShardConfig
+from ldm.data.groups import ShardConfig
 from ldm.diffusion.objective import Mse
 from ldm.diffusion.prediction import X0
 from ldm.diffusion.process import VPCosine

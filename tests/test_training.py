@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ldm.data.batch import Batch
 from ldm.errors import CheckpointError, DivergedError
-from ldm.training import LoopConfig, OptimConfig, Player, Trainer, resume, train
-from ldm.training import checkpoint
+from ldm.training import LoopConfig, OptimConfig, Player, Trainer, checkpoint, resume, train
 from ldm.training.ema import Ema
 from ldm.training.log import RunLog
 

@@ -68,9 +68,14 @@ class Preprocess:
         height, width = self.height_width
         if self.resize_mode == "squash":
             return self._resize(x, height, width)
-        ratios = (height / x.shape[-2], width / x.shape[-1])
-        ratio = max(ratios) if self.resize_mode == "shortest" else min(ratios)
-        x = self._resize(x, round(x.shape[-2] * ratio), round(x.shape[-1] * ratio))
+        h, w = x.shape[-2:]
+        if self.resize_mode == "shortest" and height == width:
+            # torchvision's rule for a square, which open_clip follows: the long side is cut short.
+            x = self._resize(x, height * h // min(h, w), width * w // min(h, w))
+        else:
+            pick = max if self.resize_mode == "shortest" else min
+            ratio = pick(height / h, width / w)
+            x = self._resize(x, round(h * ratio), round(w * ratio))
         return centred(x, height, width, fill=float(self.fill_color))
 
     def _resize(self, x: Tensor, height: int, width: int) -> Tensor:

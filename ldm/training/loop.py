@@ -25,7 +25,7 @@ from ldm.training import checkpoint
 from ldm.training.ema import Ema
 from ldm.training.log import RunLog
 from ldm.training.optim import OptimConfig, clip_gradients
-from ldm.training.task import Player, Task, Terms
+from ldm.training.task import Moves, Task, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Trainer:
         return values
 
     def _turn(
-        self, player: Player, optimizer: torch.optim.Optimizer, batch: Batch, lr: float
+        self, player: Moves, optimizer: torch.optim.Optimizer, batch: Batch, lr: float
     ) -> dict[str, float]:
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -27,13 +27,26 @@ class Player(NamedTuple):
     start: int = 0
 
 
+class Moves(Protocol):
+    """What the loop needs of a player; `Player` is one, a package of its own may bring another."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]: ...
+    @property
+    def loss(self) -> Callable[[Batch, torch.Generator], Terms]: ...
+    @property
+    def start(self) -> int: ...
+
+
 class Task(Protocol):
     """A trainable: its module (all that is saved), its players, and how to show it."""
 
     @property
     def module(self) -> nn.Module: ...
 
-    def players(self) -> Sequence[Player]: ...
+    def players(self) -> Sequence[Moves]: ...
 
     def export(
         self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]

@@ -1,30 +1,24 @@
-"""Solvers against closed forms: order, agreement, moments, identities, the batch."""
+"""Solvers: identities between methods, independence of the batch, the loop."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any
 
 import pytest
 import torch
-from oracles import FULL, GAUSS, PAIR, SMOOTH, Mixture, begin, exact_flow, walk
+from oracles import GAUSS, PAIR, SMOOTH, begin
+from solver_cases import EVERY
 from torch import Tensor
 
 from ldm.diffusion import (
-    VE,
-    AdaptiveRk45,
     Ancestral,
     Ddim,
     DpmSolverPP2M,
-    DpmSolverPP2S,
     Euler,
-    EulerMaruyama,
     FixedLarge,
     Heun,
     KarrasGrid,
-    LadderStep,
-    Langevin,
     LearnedLogit,
     LearnedRange,
     LinearChain,
@@ -32,17 +26,11 @@ from ldm.diffusion import (
     LinspaceGrid,
     LogSnrGrid,
     Noise,
-    PredictorCorrector,
-    ReverseDiffusion,
     ShiftedGrid,
     SigmaFrame,
-    SignalFrame,
-    SnrStep,
     Solver,
-    Stay,
     TrailingGrid,
     UniformGrid,
-    UniPC,
     VPCosine,
     VPLinear,
     invert,
@@ -51,106 +39,6 @@ from ldm.diffusion import (
 )
 from ldm.diffusion.prediction import Denoised
 from ldm.diffusion.stochastic import score_of
-
-ORDERS: dict[str, tuple[Solver, Any, float]] = {
-    "ddim": (Ddim(), LogSnrGrid(), 1),
-    "euler": (Euler(), UniformGrid(), 1),
-    "euler-sigma": (Euler(frame=SigmaFrame()), LogSnrGrid(), 1),
-    "heun": (Heun(), UniformGrid(), 2),
-    "heun-sigma": (Heun(frame=SigmaFrame()), LogSnrGrid(), 2),
-    "heun-signal": (Heun(frame=SignalFrame()), LogSnrGrid(), 2),
-    "2m": (DpmSolverPP2M(), LogSnrGrid(), 2),
-    "2s": (DpmSolverPP2S(), LogSnrGrid(), 2),
-    "unipc1": (UniPC(order=1), LogSnrGrid(), 2),
-    "unipc2": (UniPC(order=2), LogSnrGrid(), 3),
-    "unipc3": (UniPC(order=3), LogSnrGrid(), 3),
-}
-STOCHASTIC: dict[str, Solver] = {
-    "ddim1": Ddim(eta=1.0),
-    "small": Ancestral(),
-    "large": Ancestral(variance=FixedLarge()),
-    "2m-sde": DpmSolverPP2M(eta=1.0),
-    "2s-sde": DpmSolverPP2S(eta=1.0),
-    "maruyama": EulerMaruyama(),
-    "reverse": ReverseDiffusion(),
-    "corrector": PredictorCorrector(corrector=Langevin(step_size=LadderStep(epsilon=1e-5))),
-    "churn": Heun(frame=SigmaFrame(), churn=0.1),
-}
-EVERY: dict[str, Solver] = {
-    **{name: case[0] for name, case in ORDERS.items()},
-    **STOCHASTIC,
-    "rk45": AdaptiveRk45(rtol=1e-3, atol=1e-3),
-}
-
-
-def error(solver: Solver, grid: Any, process: Any, n: int) -> float:
-    """Distance of the solver from the exact flow of a Gaussian, at the end of the grid."""
-    times = grid(process, n + 1)
-    x, noise = begin(process, times, range(3))
-    found = walk(GAUSS.bind(process), process, solver, times, x, noise)
-    return (found - exact_flow(GAUSS, process, x, times[:1], times[-1:])).abs().max().item()
-
-
-@pytest.mark.parametrize("name", SMOOTH)
-@pytest.mark.parametrize("case", ORDERS)
-def test_order_of_convergence(case: str, name: str) -> None:
-    solver, grid, theory = ORDERS[case]
-    coarse, fine = (error(solver, grid, SMOOTH[name], n) for n in (40, 80))
-    order = math.log2(coarse / fine)
-    assert order > theory - 0.2
-    assert order < theory + 0.2 or theory == 3  # a linear field can be kinder to high orders
-
-
-@pytest.mark.parametrize("name", SMOOTH)
-def test_adaptive_rk45_keeps_its_tolerance(name: str) -> None:
-    for tolerance in (1e-4, 1e-8):
-        solver = AdaptiveRk45(rtol=tolerance, atol=tolerance)
-        assert error(solver, UniformGrid(), SMOOTH[name], 1) < 20 * tolerance
-
-
-@pytest.mark.parametrize("name", FULL)
-def test_every_ode_solver_meets_at_one_sample(name: str) -> None:
-    """On a mixture and over the whole range, from one noise to one picture."""
-    process = FULL[name]
-    times = LogSnrGrid()(process, 90)
-    x, noise = begin(process, times, range(4))
-    oracle = PAIR.bind(process)
-    meet = sample(oracle, process, AdaptiveRk45(), times[[0, -1]], x, noise)
-    for solver in (DpmSolverPP2M(), DpmSolverPP2S(), UniPC(), Heun(frame=SignalFrame())):
-        found = sample(oracle, process, solver, times, x, noise)
-        assert (found - meet).abs().max() < 0.02, solver
-    first = sample(oracle, process, Ddim(), LogSnrGrid()(process, 300), x, noise)
-    torch.testing.assert_close(first, meet, rtol=0, atol=0.08)
-
-
-@pytest.mark.parametrize("name", ["cosine", "subvp", "ve", "edm", "flow"])
-@pytest.mark.parametrize("solver", STOCHASTIC)
-def test_moments_of_the_stochastic_solvers(solver: str, name: str) -> None:
-    """Mean 0.7, -0.4 and standard deviation 0.5, within Monte-Carlo error and the step's bias."""
-    process, b = SMOOTH[name], 2000
-    times = LogSnrGrid()(process, 60)
-    draws = torch.Generator().manual_seed(2)
-    shared = SharedNoise(draws, b)
-    x0 = GAUSS.draw(b, draws, torch.float64)
-    eps = torch.randn(b, 2, generator=draws, dtype=torch.float64)
-    x = process.perturb(x0, times[0].repeat(b), eps)
-    found = walk(GAUSS.bind(process), process, STOCHASTIC[solver], times, x, shared)
-    alpha, sigma = (v.item() for v in process.alpha_sigma(times[-1]))
-    std = math.sqrt((alpha * 0.5) ** 2 + sigma**2)
-    for i, mean in enumerate(GAUSS.means[0]):
-        assert abs(found[:, i].mean() - alpha * mean) < 4.5 * std / b**0.5 + 0.01
-        assert abs(found[:, i].std() / std - 1) < 4 / (2 * b) ** 0.5 + 0.03
-
-
-class SharedNoise(Noise):
-    """One generator for all items: faster where thousands are wanted."""
-
-    def __init__(self, draws: torch.Generator, b: int) -> None:
-        super().__init__([0])
-        self.draws, self.b = draws, b
-
-    def normal(self, shape: Any, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(self.b, *shape, generator=self.draws, dtype=dtype)
 
 
 def test_ddim_with_eta_one_and_all_steps_is_ddpm() -> None:
@@ -288,46 +176,6 @@ def test_ddim_is_eulers_method_for_flow_and_for_edm() -> None:
         for euler in frames:
             found = sample(PAIR.bind(process), process, euler, times, x, noise)
             torch.testing.assert_close(found, ddim, rtol=1e-10, atol=1e-10)
-
-
-TOY = Mixture(weights=(0.8, 0.2), means=((5.0, 5.0), (-5.0, -5.0)), stds=(1.0, 1.0))
-
-
-def test_annealed_langevin_restores_the_weights_of_a_mixture() -> None:
-    """1907.05600 section 3.2.2 and figure 3: plain Langevin from anywhere does not."""
-    process, b = VE(sigma_min=0.1, sigma_max=20.0), 600
-    draws = torch.Generator().manual_seed(0)
-    x = 16 * torch.rand(b, 2, generator=draws, dtype=torch.float64) - 8
-    noise = SharedNoise(draws, b)
-    ladder = Langevin(step_size=LadderStep(epsilon=0.002), num_steps=30)
-    annealed = PredictorCorrector(predictor=Stay(), corrector=ladder)
-    times = UniformGrid()(process, 12)
-    found = sample(TOY.bind(process), process, annealed, times, x, noise)
-    plain = Langevin(step_size=LadderStep(epsilon=2.0), num_steps=300)
-    stuck = plain(TOY.bind(process), process, x, torch.zeros(b).double(), noise)
-    assert abs((found.sum(1) > 0).double().mean() - 0.8) < 0.07
-    assert abs((stuck.sum(1) > 0).double().mean() - 0.5) < 0.12
-
-
-def test_langevin_is_stationary_at_the_variance_of_its_convention() -> None:
-    """x += a s + sqrt(2a) z on N(0, V) settles at V/(1 - a/(2V)), exactly."""
-    process, b = VE(sigma_min=0.5, sigma_max=2.0), 20_000
-    unit = Mixture(weights=(1.0,), means=((0.0,),), stds=(0.5,))
-    variance, step = 0.5, 0.2
-    noise = SharedNoise(torch.Generator().manual_seed(5), b)
-    langevin = Langevin(step_size=LadderStep(epsilon=step), num_steps=30)
-    x = noise.normal((1,), torch.float64) * variance**0.5
-    found = langevin(unit.bind(process), process, x, torch.zeros(b).double(), noise)
-    expected = variance / (1 - step / (2 * variance))
-    assert abs(found.var().item() / expected - 1) < 4 * (2 / b) ** 0.5
-
-
-def test_snr_step_is_the_published_length() -> None:
-    """2011.13456 algorithm 5: 2 (r |z|/|g|)^2, of each item."""
-    score, z = torch.full((2, 3), 2.0), torch.full((2, 3), 3.0)
-    score[1] *= 2
-    step = SnrStep(snr=0.5)(VE(), torch.zeros(2), score, z)
-    torch.testing.assert_close(step.flatten(), torch.tensor([2 * 0.75**2, 2 * 0.375**2]))
 
 
 def test_the_score_is_that_of_the_data() -> None:

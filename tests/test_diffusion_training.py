@@ -1,14 +1,13 @@
-"""Training: times, weightings, objectives, variational bounds."""
+"""Training: times, weightings, simple objectives."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from oracles import GAUSS, PAIR, OracleNet, oracle
-from torch import Tensor, nn
+from oracles import GAUSS, PAIR
+from wrong_nets import Wrong, data, draws
 
 from ldm.diffusion import (
     P2,
@@ -16,19 +15,12 @@ from ldm.diffusion import (
     Antithetic,
     Denoiser,
     Discrete,
-    DiscretizedGaussian,
     Edm,
-    Elbo,
-    ElboVariance,
     ElboWeight,
     Eps,
     EpsUnit,
-    FixedSmall,
     Flow,
-    GaussianDecoder,
     Karras,
-    LearnedLinearConfig,
-    LearnedRange,
     Likelihood,
     LinearChain,
     LinearFlow,
@@ -36,46 +28,17 @@ from ldm.diffusion import (
     LogNormalSigma,
     LossSecondMoment,
     MinSnr,
-    MonotoneConfig,
     Mse,
     Prediction,
-    Process,
     Score,
     SlicedScoreMatching,
-    SoftmaxDecoder,
-    Sum,
     Uniform,
     V,
-    VarianceHead,
-    Vlb,
     VPCosine,
     VPLinear,
 )
 from ldm.diffusion.objective import Drawn
 from ldm.diffusion.times import Times
-
-
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Wrong(nn.Module):
-    """An oracle that errs: it shrinks what it should say, so that losses are not zero."""
-
-    def __init__(self, process: Process, prediction: Prediction, factor: float = 0.8) -> None:
-        super().__init__()
-        self.net = OracleNet(PAIR, process, prediction)
-        self.factor = nn.Parameter(torch.tensor(factor, dtype=torch.float64))
-        self.nu = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
-        self.two = False
-
-    def forward(self, x: Tensor, time: Tensor, cond: Any) -> Tensor:
-        y = self.factor * self.net(x, time, cond)
-        return torch.cat([y, self.nu.expand_as(y)], dim=1) if self.two else y
-
-
-def data(b: int = 64, seed: int = 3) -> Tensor:
-    return PAIR.draw(b, draws(seed), torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -211,139 +174,6 @@ def test_sliced_score_matching_finds_the_true_score() -> None:
     means[1].backward()
     assert net.factor.grad is None  # of the last network
     assert SlicedScoreMatching()(denoiser, x0[:8], None, draws())["loss"].requires_grad
-
-
-@pytest.mark.parametrize("decoder", [DiscretizedGaussian(levels=256), SoftmaxDecoder(levels=256)])
-@pytest.mark.parametrize(("mean", "std"), [(0.1, 0.02), (-0.99, 0.3), (0.7, 0.001)])
-def test_decoders_are_probabilities(decoder: Any, mean: float, std: float) -> None:
-    values = torch.linspace(-1, 1, 256, dtype=torch.float64)
-    log_variance = torch.full_like(values, 2 * math.log(std)).requires_grad_()
-    nats = decoder(values, torch.full_like(values, mean), log_variance)
-    torch.testing.assert_close(torch.exp(-nats).sum().item(), 1.0, rtol=1e-6, atol=0)
-    nats[:3].sum().backward()
-    assert log_variance.grad is not None and log_variance.grad.isfinite().all()
-
-
-def test_discretized_gaussian_is_the_integral_of_the_bin() -> None:
-    normal = torch.distributions.Normal(torch.tensor(0.1), torch.tensor(0.05))
-    x0 = torch.tensor([2 * 140 / 255 - 1])
-    expected = normal.cdf(x0 + 1 / 255) - normal.cdf(x0 - 1 / 255)
-    log_variance = torch.tensor([2 * math.log(0.05)])
-    nats = DiscretizedGaussian()(x0, torch.tensor([0.1]), log_variance)
-    torch.testing.assert_close(torch.exp(-nats), expected, rtol=1e-4, atol=0)
-
-
-def hybrid(num_steps: int, stop_mean: bool = True) -> tuple[Denoiser, Sum, Vlb]:
-    process = LinearChain(num_steps=num_steps)
-    net = Wrong(process, Eps())
-    net.two = True
-    vlb = Vlb(num_steps=num_steps, stop_mean=stop_mean, decoder=GaussianDecoder())
-    times = Discrete(num_steps=num_steps)
-    parts = ((1.0, Mse()), (0.001, vlb))
-    return Denoiser(net, process, Eps(), head=VarianceHead()), Sum(parts=parts, times=times), vlb
-
-
-def test_the_hybrid_weighs_a_sampled_step_by_t_over_1000() -> None:
-    """2102.09672 eq. 16: 0.001 of the *sum* of L_t; for one step of T that is T/1000 of L_t."""
-    num_steps, i = 40, 17
-    denoiser, objective, _ = hybrid(num_steps)
-    x0, eps = data(5), torch.randn(5, 2, generator=draws(), dtype=torch.float64)
-    t = torch.full((5,), (i + 1) / num_steps, dtype=torch.float64)
-    found = objective.terms(Drawn(denoiser, None, x0, eps, t), draws())["loss"]
-    betas = denoiser.process.betas()
-    abar = (1 - betas).cumprod(0)
-    x = abar[i].sqrt() * x0 + (1 - abar[i]).sqrt() * eps
-    guess = 0.8 * PAIR.denoise(denoiser.process, x, t).eps
-    small = betas[i] * (1 - abar[i - 1]) / (1 - abar[i])
-    nu = (0.3 + 1) / 2
-    wide = torch.exp(nu * betas[i].log() + (1 - nu) * small.log())
-    back = (1 - betas[i]).sqrt()
-
-    def mean(e: Tensor) -> Tensor:
-        return (x - betas[i] / (1 - abar[i]).sqrt() * e) / back
-
-    normal = torch.distributions.Normal
-    kl = torch.distributions.kl_divergence(
-        normal(mean(eps), small.sqrt().expand_as(x)), normal(mean(guess), wide.sqrt().expand_as(x))
-    )
-    bits = kl.mean(1) / math.log(2)
-    expected = (guess - eps).square().mean(1) + num_steps / 1000 * bits
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
-
-
-def test_the_stopped_mean_learns_from_the_simple_loss_alone() -> None:
-    x0 = data(16)
-    for stop in (True, False):
-        denoiser, _, vlb = hybrid(40, stop)
-        drawn = Drawn(denoiser, None, x0, torch.ones_like(x0), torch.full((16,), 0.5).double())
-        vlb.terms(drawn, draws())["loss"].sum().backward()
-        net: Any = denoiser.network
-        assert net.nu.grad.abs() > 0
-        assert bool(net.factor.grad is None or net.factor.grad == 0) == stop
-
-
-def test_the_first_step_of_the_bound_is_the_decoder() -> None:
-    denoiser, _, vlb = hybrid(40)
-    x0 = data(3)
-    drawn = Drawn(denoiser, None, x0, torch.ones_like(x0), torch.full((3,), 1 / 40).double())
-    found = vlb.terms(drawn, draws())["loss"]
-    chain, t, s = denoiser.process, torch.full((3,), 2 / 40).double(), drawn.t
-    log_variance = LearnedRange()(chain, drawn.denoised, t, s)
-    nats = GaussianDecoder()(x0, drawn.denoised.x0, log_variance).mean(1)
-    torch.testing.assert_close(found, 40 * nats / math.log(2))
-
-
-def test_vdms_discrete_loss_is_the_bound_with_the_small_variance() -> None:
-    """2107.00630 eq. 13: T/2 expm1(lambda_s - lambda_t) |eps - eps_hat|^2."""
-    process = LinearChain(num_steps=20)
-    denoiser = Denoiser(Wrong(process, Eps()), process, Eps())
-    x0, t = data(4), torch.full((4,), 0.5).double()
-    drawn = Drawn(denoiser, None, x0, torch.ones_like(x0), t)
-    vlb = Vlb(num_steps=20, variance=FixedSmall(), decoder=GaussianDecoder())
-    found = vlb.terms(drawn, draws())["loss"]
-    rise = torch.expm1(process.logsnr(t - 0.05) - process.logsnr(t))
-    expected = 10 * rise * (drawn.eps - drawn.denoised.eps).square().mean(1) / math.log(2)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
-
-
-def test_vdms_loss_does_not_depend_on_the_interior_of_the_schedule() -> None:
-    """2107.00630 section 5: the closed form at every schedule, within standard errors."""
-    snr = torch.tensor([8.0, -4.0], dtype=torch.float64).exp()
-    exact = torch.log2((1 + snr[0] / 4) / (1 + snr[1] / 4)).item() / 2  # of variance 1/4
-    results = []
-    for seed, config in enumerate(
-        (LearnedLinearConfig, MonotoneConfig, MonotoneConfig)
-    ):
-        torch.manual_seed(seed)
-        process: Any = config(gamma_min=-8.0, gamma_max=4.0).build()
-        if config is MonotoneConfig:
-            with torch.no_grad():
-                process.inner.mul_(4 + 8 * seed)  # far from a line
-        denoiser = oracle(GAUSS, process, Eps())
-        x0 = GAUSS.draw(6000, draws(9), torch.float64)
-        with torch.no_grad():
-            terms = Elbo(decoder=GaussianDecoder())(denoiser, x0, None, draws())
-        diffusion = terms["diffusion"]
-        results.append((diffusion.mean().item(), diffusion.std().item() / 6000**0.5))
-        torch.testing.assert_close(
-            terms["loss"], terms["prior"] + diffusion + terms["reconstruction"]
-        )
-    for mean, spread in results:
-        assert abs(mean - exact) < 4 * spread
-        assert spread < 0.15
-
-
-def test_the_interior_learns_from_the_square_and_the_ends_from_the_bound() -> None:
-    torch.manual_seed(0)
-    process = MonotoneConfig(gamma_min=-6.0, gamma_max=4.0, hidden=8).build()
-    denoiser = oracle(PAIR, process, Eps())
-    bound = Elbo(decoder=GaussianDecoder())(denoiser, data(32), None, draws())
-    square = ElboVariance()(denoiser, data(32), None, draws())["loss"]
-    torch.testing.assert_close(square, bound["diffusion"].square())
-    bound["loss"].mean().backward(inputs=process.ends())
-    square.mean().backward(inputs=process.interior())
-    for parameter in denoiser.parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0
 
 
 def test_importance_weights_multiply_the_loss() -> None:

@@ -21,6 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 HELPERS = ("oracles.py", "solver_cases.py", "wrong_nets.py")
 
@@ -233,9 +236,7 @@ def run(tests: list[str], fault: Fault | None) -> bool:
 
 
 def _pytest(root: Path, tests: list[str]) -> None:
-    """In a child, whose parent has imported torch and none of the package."""
-    import pytest
-
+    """In a child, whose parent has imported torch and pytest and none of the package."""
     os.chdir(root)
     sys.path[:] = [str(root)] + [p for p in sys.path if Path(p or ".").resolve() != ROOT]
     names = [str(root / "tests" / f"test_diffusion_{test}") for test in tests]
@@ -258,9 +259,9 @@ def main() -> int:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    import torch  # once, for every child
-
     torch.set_num_threads(1)
+    torch.testing.assert_close(torch.ones(1), torch.ones(1))  # loaded once, for every child
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     chosen = [f for f in FAULTS if not args.words or any(w in f.what for w in args.words)]
     files: dict[str, list[str]] = {}
     for fault in chosen:

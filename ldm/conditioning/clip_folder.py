@@ -72,7 +72,8 @@ class Folder:
     def text_tower(self) -> TextTower:
         """Our own text tower with this folder's weights, in float32 and frozen."""
         text = TextTowerConfig(**(_TEXT_DEFAULTS | self.model_cfg["text_cfg"]))
-        with torch.device("meta"):
+        # Not on the meta device, whose first use imports sympy and more: 2 s of a cold start.
+        with torch.random.fork_rng(devices=[]):
             tower = TextTower(
                 text,
                 embed_dim=self.model_cfg["embed_dim"],

@@ -58,7 +58,7 @@ STOCHASTIC: dict[str, Solver] = {
 EVERY: dict[str, Solver] = {
     **{name: case[0] for name, case in ORDERS.items()},
     **STOCHASTIC,
-    "rk45": AdaptiveRk45(rtol=1e-3, atol=1e-3),
+    "rk45": AdaptiveRk45(rtol=1e-7, atol=1e-7),
 }
 
 

@@ -51,13 +51,7 @@ def mean_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
     if n == 0:
         raise ValueError("a mean over no items: give at least one value")
     generator = torch.Generator().manual_seed(seed)
-    means = torch.stack(
-        [
-            values[torch.randint(n, (n,), generator=generator)].mean()
-            for _ in range(RESAMPLES if n > 1 else 0)
-        ]
-        or [values.mean()]
-    )
+    means = torch.cat([_resampled(values, 100, generator) for _ in range(RESAMPLES // 100)])
     tail = (1 - LEVEL) / 2
     low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return Figure(values.mean().item(), low, high, n, unit)
@@ -66,3 +60,9 @@ def mean_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
 def known_figure(value: float, n: int, unit: str = "") -> Figure:
     """A figure that was computed and not sampled, such as a chance level."""
     return Figure(value, None, None, n, unit)
+
+
+def _resampled(values: Tensor, times: int, generator: torch.Generator) -> Tensor:
+    """Means [times] of as many items, drawn again from `values` [n] with replacement."""
+    picks = torch.randint(0, len(values), (times, len(values)), generator=generator)
+    return values[picks].mean(dim=1)

@@ -41,7 +41,9 @@ def fit_probe(features: Tensor, styles: Sequence[str], *, l2: float = L2) -> Sty
     """Fit features [n d] to their styles: mean cross-entropy + l2/2 |weight|^2, by L-BFGS."""
     classes = tuple(sorted(set(styles)))
     target = torch.tensor([classes.index(s) for s in styles])
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    mean, std = features.mean(dim=0), features.std(dim=0)
+    # A feature that hardly ever moves here must not decide where it once does.
+    std = std.clamp_min(0.1 * std.mean().item())
     x = (features - mean) / std
     weight = torch.zeros(len(classes), x.shape[1], requires_grad=True)
     bias = torch.zeros(len(classes), requires_grad=True)

@@ -1,6 +1,6 @@
 """How near does the prior come to the true image embedding, beside what needs no prior?
 
-b pairs; m training pictures; e embedding width
+b pairs; k answers to each; m training pictures; e embedding width
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def evaluate(bench: Bench) -> Section:
     row_of = {place: row for row, place in enumerate(heldout)}
     mine = [row_of[place] for place in places]
     truth, text = bench.image_embeddings("heldout"), bench.text_embeddings("heldout")[mine]
-    answers = {BEST: _imagined(bench, places, 2), ONE: _imagined(bench, places, 1)}
+    drawn = _imagined(bench, places)
+    answers = {BEST: nearest(drawn, text), ONE: drawn[:, 0]}
     answers |= baselines(
         text, bench.text_embeddings("train"), bench.image_embeddings("train"), answers[ONE],
         derangement(len(places), options.seed),
@@ -82,8 +83,14 @@ def baselines(
     }
 
 
-def _imagined(bench: Bench, places: Sequence[int], candidates: int) -> Tensor:
-    """The prior's embeddings [b e] for the captions at `places`, pair i with seed i."""
+def nearest(drawn: Tensor, text: Tensor) -> Tensor:
+    """Of several answers [b k e] the one [b e] nearest to the text's embedding [b e]."""
+    best = torch.einsum("bke,be->bk", drawn, text).argmax(dim=1)
+    return drawn[torch.arange(len(drawn)), best]
+
+
+def _imagined(bench: Bench, places: Sequence[int]) -> Tensor:
+    """Two answers [b 2 e] of the prior to each caption at `places`, pair i with seed i."""
     captions = [bench.real[i].caption for i in places]
     seeds = bench.seeds(len(places))
 
@@ -91,11 +98,12 @@ def _imagined(bench: Bench, places: Sequence[int], candidates: int) -> Tensor:
         return bench.pipe.imagine(
             [captions[j] for j in run],
             seed=[seeds[j] for j in run],
-            candidates=candidates,
+            candidates=2,
+            all_candidates=True,
             **{f"prior_{k}": v for k, v in bench.options.prior.items()},
         ).cpu()
 
-    return bench.batched(range(len(places)), compute, f"prior, {candidates} a caption")
+    return bench.batched(range(len(places)), compute, "prior")
 
 
 def _span(seeds: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from ldm.evaluation.features import Extractor
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.judge import Judge, fit_probe, without_skin_tone
 from ldm.evaluation.pairs import choose, derangement, in_another_style
-from ldm.evaluation.prior import baselines
+from ldm.evaluation.prior import baselines, found_first, nearest
 from ldm.evaluation.real import RealPicture
 from ldm.evaluation.reconstruction import psnr, ssim
 from ldm.evaluation.retrieval import chance, ranks
@@ -113,9 +113,10 @@ def test_pairs_depend_on_data_and_seed_alone(caplog: pytest.LogCaptureFixture) -
 def test_floor_is_the_same_concept_in_another_style() -> None:
     pictures = made_up()
     places = choose(pictures, "heldout", 12, seed=0)
-    for place, other in zip(places, in_another_style(pictures, places, seed=0), strict=True):
-        assert pictures[other].concept == pictures[place].concept
-        assert pictures[other].style != pictures[place].style
+    for seed in range(20):
+        for place, other in zip(places, in_another_style(pictures, places, seed), strict=True):
+            assert pictures[other].concept == pictures[place].concept
+            assert pictures[other].style != pictures[place].style
 
 
 def test_derangement_moves_everything() -> None:
@@ -155,7 +156,16 @@ def test_judge_tells_good_pictures_from_bad_ones() -> None:
     assert (bad.rank < 5).float().mean() == pytest.approx(5 / 30, abs=0.10)
 
 
-def test_probe_needs_its_penalty_to_be_small_and_generalises() -> None:
+def test_concepts_are_looked_up_within_the_asked_style() -> None:
+    features = torch.eye(4)
+    concepts, styles = ["cat", "dog", "cat", "dog"], ["round", "round", "thin", "thin"]
+    judge = Judge(fit_probe(features, styles), features, concepts, styles)
+    query = torch.tensor([[0.5, 0.1, 0.0, 0.9]])  # nearest of all: the thin dog
+    assert judge(query, ["cat"], ["round"]).rank.tolist() == [0]
+    assert judge(query, ["cat"], ["thin"]).rank.tolist() == [1]
+
+
+def test_probe_is_right_about_pictures_that_it_has_not_seen() -> None:
     pictures, features = synthetic()
     noisy = features + 1.5 * torch.randn(features.shape, generator=generator(3))
     heldout = [i for i, p in enumerate(pictures) if p.split == "heldout"]
@@ -203,6 +213,15 @@ def test_baselines_of_the_prior() -> None:
     assert torch.equal(found["nearest training caption"][1], train_image[7])
     assert torch.equal(found["shuffled captions"], answers[[2, 0, 1]])
     assert all(torch.allclose(v.norm(dim=1), torch.ones(3)) for v in found.values())
+
+
+def test_answers_of_the_prior_are_looked_up_within_the_style() -> None:
+    answer, truth = torch.tensor([[1.0, 0.2, 0.5]]), torch.eye(3)
+    right = torch.tensor([[False, False, True]])
+    assert found_first(answer, truth, right, torch.tensor([[False, True, True]])).tolist() == [True]
+    assert found_first(answer, truth, right, torch.tensor([[True, True, True]])).tolist() == [False]
+    drawn = torch.eye(3).expand(2, 3, 3)
+    assert torch.equal(nearest(drawn, torch.eye(3)[[2, 0]]), torch.eye(3)[[2, 0]])
 
 
 # 6. Features and their cache

@@ -37,10 +37,10 @@ def evaluate(bench: Bench) -> Section:
     right = F.one_hot(torch.tensor(mine), len(heldout)).bool()
     rows = {}
     for name, answer in answers.items():
-        cosine = F.cosine_similarity(answer, truth[mine])
-        near = (answer @ truth.T).masked_fill(~same_style, -torch.inf)
-        first = ranks(near, right) == 0
-        rows[name] = {"cosine": mean_figure(cosine), "found first": mean_figure(first, "%")}
+        rows[name] = {
+            "cosine": mean_figure(F.cosine_similarity(answer, truth[mine])),
+            "found first": mean_figure(found_first(answer, truth, right, same_style), "%"),
+        }
     level = sum(
         chance(right[i : i + 1, same_style[i]], 1).item() for i in range(len(places))
     ) / len(places)
@@ -81,6 +81,16 @@ def baselines(
         "shuffled captions": answers[list(other)],
         "nearest training caption": train_image[(text @ train_text.T).argmax(dim=1)],
     }
+
+
+def found_first(answer: Tensor, truth: Tensor, right: Tensor, allowed: Tensor) -> Tensor:
+    """Whether no allowed candidate is as near to an answer as the right one, [b] bool.
+
+    Args:
+        answer: [b e]; truth: [m e] embeddings of the candidates.
+        right, allowed: [b m] bool.
+    """
+    return ranks((answer @ truth.T).masked_fill(~allowed, -torch.inf), right) == 0
 
 
 def nearest(drawn: Tensor, text: Tensor) -> Tensor:

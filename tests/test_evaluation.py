@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldm.errors import DataError, RequestError
 from ldm.evaluation.cache import cached
-from ldm.evaluation.features import Extractor
+from ldm.evaluation.features import WIDTH, Extractor, Seen
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.judge import Judge, fit_probe, without_skin_tone
 from ldm.evaluation.pairs import choose, derangement, in_another_style
@@ -146,11 +146,11 @@ def test_judge_tells_good_pictures_from_bad_ones() -> None:
     probe = fit_probe(features[train], [styles[i] for i in train])
     judge = Judge(probe, features, concepts, styles)
     noisy = features + 0.3 * torch.randn(features.shape, generator=generator(1))
-    good = judge(noisy, concepts, styles)
+    good = judge(Seen(noisy, noisy), concepts, styles)
     assert good.style.all() and (good.rank == 0).all() and (good.plain_rank == 0).all()
 
     order = torch.randperm(len(features), generator=generator(2))
-    bad = judge(noisy[order], concepts, styles)
+    bad = judge(Seen(noisy, noisy).take(order.tolist()), concepts, styles)
     assert bad.style.float().mean() == pytest.approx(1 / 4, abs=0.12)
     assert (bad.rank < 1).float().mean() == pytest.approx(1 / 30, abs=0.05)
     assert (bad.rank < 5).float().mean() == pytest.approx(5 / 30, abs=0.10)
@@ -160,7 +160,9 @@ def test_concepts_are_looked_up_within_the_asked_style() -> None:
     features = torch.eye(4)
     concepts, styles = ["cat", "dog", "cat", "dog"], ["round", "round", "thin", "thin"]
     judge = Judge(fit_probe(features, styles), features, concepts, styles)
-    query = torch.tensor([[0.5, 0.1, 0.0, 0.9]])  # nearest of all: the thin dog
+    query = Seen(
+        torch.tensor([[0.5, 0.1, 0.0, 0.9]]), torch.eye(4)[:1]
+    )  # nearest of all: the thin dog
     assert judge(query, ["cat"], ["round"]).rank.tolist() == [0]
     assert judge(query, ["cat"], ["thin"]).rank.tolist() == [1]
 
@@ -188,7 +190,9 @@ def test_skin_tones_are_left_out_of_names() -> None:
     tones = [f"hand with {t} skin tone" for t in ("light", "dark")]
     probe = fit_probe(features, styles)
     judge = Judge(probe, features[:8], [tones[i // 4] for i in range(8)], styles[:8])
-    verdict = judge(features[:4], [tones[1]] * 4, styles[:4])  # light shown, dark asked
+    verdict = judge(
+        Seen(features, features).take(range(4)), [tones[1]] * 4, styles[:4]
+    )  # light shown, dark asked
     assert (verdict.rank == 1).all() and (verdict.plain_rank == 0).all()
 
 
@@ -258,8 +262,14 @@ def test_extractor_matches_timm() -> None:
     model.load_state_dict(dict(zip(model.state_dict(), weights, strict=True)))
     image = torch.randint(0, 256, (2, 3, 128, 128), generator=generator(0)).byte()
     with torch.no_grad():
-        expected = model.forward_features(image.float() / 127.5 - 1).mean(dim=(2, 3))
-    assert torch.allclose(extractor(image), expected, atol=1e-4)
+        x = model.bn1(model.conv_stem(image.float() / 127.5 - 1))
+        maps = [x := block(x) for block in model.blocks][-3:]
+        expected = model.bn2(model.conv_head(x)).mean(dim=(2, 3))
+    seen = Seen.parted(extractor(image))
+    assert seen.content.shape == (2, WIDTH)
+    assert torch.allclose(seen.content, expected, atol=1e-4)
+    statistics = [m.mean(dim=(2, 3)) for m in maps] + [m.std(dim=(2, 3)) for m in maps]
+    assert torch.allclose(seen.style, torch.cat(statistics, dim=1), atol=1e-4)
     with pytest.raises(ValueError, match="squares"):
         extractor(image[:, :, :64])
     with pytest.raises(RequestError, match="reinstall"):

@@ -1,15 +1,18 @@
 """What a network trained on photographs sees in a picture: the features of the judge.
 
-EfficientNet-lite0 (Tan and Le, arXiv 1905.11946), before its classifier. The autoencoder's
-training looks at its first stages; no part of the model is selected or guided by it.
+EfficientNet-lite0 (Tan and Le, arXiv 1905.11946). Content: what its classifier would get. Style:
+mean and spread of each channel over the picture (Huang and Belongie, arXiv 1703.06868) after the
+last three stages, which tell drawing styles apart better than content does. The training of the
+autoencoder looks at the first three stages; nothing is selected or guided by any of this.
 
-b batch; h w pixels
+b batch; s side in pixels; c channels of content (1280); d channels of style (1248)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +24,28 @@ from ldm.errors import RequestError
 
 NAME = "EfficientNet-lite0"
 WIDTH = 1280
+STYLE_STAGES = 3
 SIDE = 128
 
 
+class Seen(NamedTuple):
+    """Features of b pictures: content [b c], style [b d]."""
+
+    content: Tensor
+    style: Tensor
+
+    @classmethod
+    def parted(cls, features: Tensor) -> Seen:
+        """The two parts of what an extractor returns."""
+        return cls(features[:, :WIDTH], features[:, WIDTH:])
+
+    def take(self, places: Sequence[int]) -> Seen:
+        """The features of some of the pictures."""
+        return Seen(self.content[list(places)], self.style[list(places)])
+
+
 class Extractor:
-    """uint8 [b 3 s s] -> features [b 1280], the average of the last map over the picture.
+    """uint8 [b 3 s s] -> features [b c+d], content before style.
 
     Pictures of another side than 128 are resized to it, antialiased bicubic.
 
@@ -48,13 +68,14 @@ class Extractor:
         return {
             "extractor": NAME,
             "weights": sha256_of(self.path)[:16],
-            "layer": f"head, averaged over the picture, {WIDTH}",
+            "content": f"{WIDTH} channels before the classifier, averaged over the picture",
+            "style": f"mean and standard deviation of each channel, last {STYLE_STAGES} stages",
             "input": f"{SIDE} px, antialiased bicubic, [-1, 1]",
         }
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        """[b 3 s s] uint8 -> [b 1280]."""
+        """[b 3 s s] uint8 -> [b c+d]."""
         if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[2] != image.shape[3]:
             raise ValueError(
                 f"pictures must be uint8 squares [b 3 s s], not {image.dtype} {tuple(image.shape)}"
@@ -62,8 +83,10 @@ class Extractor:
         x = image.to(self.device).float()
         if x.shape[-1] != SIDE:
             x = F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
-        last = self._head(self._trunk(x / 127.5 - 1)[-1])
-        return last.mean(dim=(2, 3)).cpu()
+        maps = self._trunk(x / 127.5 - 1)[-STYLE_STAGES:]
+        content = self._head(maps[-1]).mean(dim=(2, 3))
+        means, spreads = [m.mean(dim=(2, 3)) for m in maps], [m.std(dim=(2, 3)) for m in maps]
+        return torch.cat([content, *means, *spreads], dim=1).cpu()
 
 
 def in_batches(

@@ -1,7 +1,7 @@
 """The judge: is a picture in the asked style, and does it show the asked concept?
 
-Style: a linear probe on features of real train pictures. Concept: the nearest real picture of the
-asked style. n pictures; m real pictures; d features; k styles
+Style: a linear probe on style features of real train pictures. Concept: the nearest real picture
+of the asked style by content features. n pictures; m real pictures; c, d features (see `Seen`)
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm.evaluation.features import Seen
 from ldm.evaluation.retrieval import ranks
 
-L2 = 1e-3
+L2 = 1e-2
 _TONE = re.compile(r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b|,")
 _CONNECTORS = {"with", "and", "between"}
 
@@ -78,25 +79,22 @@ class Judge:
     """Compares pictures with real ones by the cosine of their features."""
 
     def __init__(
-        self, probe: StyleProbe, features: Tensor, concepts: Sequence[str], styles: Sequence[str]
+        self, probe: StyleProbe, gallery: Tensor, concepts: Sequence[str], styles: Sequence[str]
     ) -> None:
+        """`gallery`: content features [m c] of real pictures, with their concepts and styles."""
         self.probe = probe
-        self.gallery = F.normalize(features, dim=1)
+        self.gallery = F.normalize(gallery, dim=1)
         self.concepts, self.styles = list(concepts), list(styles)
         self.plain = [without_skin_tone(c) for c in concepts]
 
-    def __call__(
-        self, features: Tensor, concepts: Sequence[str], styles: Sequence[str]
-    ) -> Verdicts:
-        """Judge features [n d] of pictures that should show `concepts` in `styles`."""
-        style = torch.tensor(
-            [seen == asked for seen, asked in zip(self.probe(features), styles, strict=True)]
-        )
+    def __call__(self, seen: Seen, concepts: Sequence[str], styles: Sequence[str]) -> Verdicts:
+        """Judge pictures that should show `concepts` in `styles`, from their features."""
+        style = torch.tensor([a == b for a, b in zip(self.probe(seen.style), styles, strict=True)])
         plain = [without_skin_tone(c) for c in concepts]
         return Verdicts(
             style,
-            self._ranks(features, concepts, styles, self.concepts),
-            self._ranks(features, plain, styles, self.plain),
+            self._ranks(seen.content, concepts, styles, self.concepts),
+            self._ranks(seen.content, plain, styles, self.plain),
         )
 
     def _ranks(

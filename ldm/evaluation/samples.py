@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from ldm.evaluation.cache import cached
-from ldm.evaluation.features import NAME, SIDE, Extractor
+from ldm.evaluation.features import NAME, SIDE, Extractor, Seen
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.judge import Judge, Verdicts, fit_probe
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NOTES = (
-    f"Judged by features of {NAME}. Style: a linear probe on real train pictures sees the asked "
-    "style. Concept top-k: a picture of the asked concept is among the k nearest (cosine) of all "
-    "real pictures of the asked style, train and held-out together; `any skin tone` counts "
-    "concepts that differ in skin tone alone as one.",
+    f"Judged by features of {NAME}. Style: a linear probe, trained on real train pictures, sees "
+    "the asked style. Concept top-k: a picture of the asked concept is among the k nearest "
+    "(cosine) of all real pictures of the asked style, train and held-out together; `any skin "
+    "tone` counts concepts that differ in skin tone alone as one.",
     "Ceiling: the real picture of the pair through the autoencoder. Floor: a real picture of the "
     "same concept in another style. Pairs are of concepts that exist in three styles or more.",
     "The row of all real held-out pictures tells how far the judge can be trusted: its probe "
@@ -50,7 +50,9 @@ def evaluate(bench: Bench) -> Section:
     judge = make_judge(bench.real, features)
     heldout = bench.real.of("heldout")
     rows = {
-        "heldout: all real pictures": _row(_judged(bench.real, judge, heldout, features[heldout]))
+        "heldout: all real pictures": _row(
+            _judged(bench.real, judge, heldout, features.take(heldout))
+        )
     }
     asked = {split: _ask(bench, extractor, judge, features, split) for split in SPLITS}
     for part in asked.values():
@@ -71,7 +73,7 @@ def evaluate(bench: Bench) -> Section:
     )
 
 
-def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Tensor, split: str) -> _Asked:
+def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Seen, split: str) -> _Asked:
     """Draw and judge the pairs of a split; beside them the ceiling, the floor, the real ones."""
     real, options = bench.real, bench.options
     places = choose(real, split, options.pairs, options.seed)
@@ -80,10 +82,10 @@ def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Tensor, spl
     seen = {
         "generated": _features(bench, extractor, made),
         "real through the autoencoder (ceiling)": _features(bench, extractor, ceiling),
-        "same concept in another style (floor)": features[
+        "same concept in another style (floor)": features.take(
             in_another_style(real, places, options.seed)
-        ],
-        "real": features[places],
+        ),
+        "real": features.take(places),
     }
     verdicts = {name: _judged(real, judge, places, f) for name, f in seen.items()}
     first = places[: options.grid]
@@ -98,10 +100,10 @@ def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Tensor, spl
     )
 
 
-def real_features(bench: Bench, extractor: Extractor) -> Tensor:
-    """Features [m d] of all real pictures."""
+def real_features(bench: Bench, extractor: Extractor) -> Seen:
+    """Features of all real pictures."""
     identity = {"data": bench.real.digest, **extractor.identity()}
-    return cached(
+    features = cached(
         bench.options.cache,
         "features",
         identity,
@@ -111,13 +113,14 @@ def real_features(bench: Bench, extractor: Extractor) -> Tensor:
             "real pictures",
         ),
     )
+    return Seen.parted(features)
 
 
-def make_judge(real: RealPictures, features: Tensor) -> Judge:
+def make_judge(real: RealPictures, features: Seen) -> Judge:
     """The judge: its probe knows train pictures only, its gallery all."""
     train = real.of("train")
-    probe = fit_probe(features[train], [real[i].style for i in train])
-    return Judge(probe, features, [p.concept for p in real], [p.style for p in real])
+    probe = fit_probe(features.take(train).style, [real[i].style for i in train])
+    return Judge(probe, features.content, [p.concept for p in real], [p.style for p in real])
 
 
 def _generated(bench: Bench, places: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
@@ -137,12 +140,14 @@ def _generated(bench: Bench, places: Sequence[int]) -> tuple[Tensor, dict[str, A
     return bench.batched(range(len(places)), compute, "pictures"), settings
 
 
-def _features(bench: Bench, extractor: Extractor, images: Tensor) -> Tensor:
-    return bench.batched(range(len(images)), lambda run: extractor(images[list(run)]), "judging")
+def _features(bench: Bench, extractor: Extractor, images: Tensor) -> Seen:
+    return Seen.parted(
+        bench.batched(range(len(images)), lambda run: extractor(images[list(run)]), "judging")
+    )
 
 
-def _judged(real: RealPictures, judge: Judge, places: Sequence[int], features: Tensor) -> Verdicts:
-    return judge(features, [real[i].concept for i in places], [real[i].style for i in places])
+def _judged(real: RealPictures, judge: Judge, places: Sequence[int], seen: Seen) -> Verdicts:
+    return judge(seen, [real[i].concept for i in places], [real[i].style for i in places])
 
 
 def _row(verdicts: Verdicts) -> dict[str, Figure]:

@@ -46,8 +46,6 @@ def main() -> int:
     from ldm.evaluation import run
     from ldm.evaluation.section import Options
 
-    decoder = {"num_inference_steps": a.steps, "guidance_scale": a.guidance, "solver": a.solver}
-    prior = {"num_inference_steps": a.prior_steps, "guidance_scale": a.prior_guidance}
     try:
         options = Options(
             pairs=a.pairs,
@@ -55,8 +53,11 @@ def main() -> int:
             batch_size=a.batch_size,
             cache=a.cache,
             grid=a.grid,
-            decoder={k: v for k, v in decoder.items() if v is not None},
-            prior={k: v for k, v in prior.items() if v is not None},
+            steps=a.steps,
+            guidance=a.guidance,
+            solver=a.solver,
+            prior_steps=a.prior_steps,
+            prior_guidance=a.prior_guidance,
             quiet=a.quiet,
         )
         parts = run.check_parts([name for name in a.only.split(",") if name])

@@ -152,8 +152,9 @@ def test_judge_tells_good_pictures_from_bad_ones() -> None:
     order = torch.randperm(len(features), generator=generator(2))
     bad = judge(Seen(noisy, noisy).take(order.tolist()), concepts, styles)
     assert bad.style.float().mean() == pytest.approx(1 / 4, abs=0.12)
-    assert (bad.rank < 1).float().mean() == pytest.approx(1 / 30, abs=0.05)
-    assert (bad.rank < 5).float().mean() == pytest.approx(5 / 30, abs=0.10)
+    for k in (1, 5):
+        assert judge.chance(concepts, styles, k) == pytest.approx(k / 30)
+        assert (bad.rank < k).float().mean() == pytest.approx(k / 30, abs=0.1)
 
 
 def test_concepts_are_looked_up_within_the_asked_style() -> None:

@@ -55,7 +55,7 @@ class Oracle:
         return SimpleNamespace(images=images, settings={"decoder": settings})
 
     def imagine(
-        self, prompts: list[str], *, seed: list[int], candidates: int, all_candidates: bool
+        self, prompts: list[str], *, seed: list[int], all_candidates: bool, **settings: Any
     ) -> Tensor:
         assert all_candidates and len(prompts) == len(seed)
         right = self._read(prompts).pooled
@@ -98,7 +98,9 @@ def test_a_perfect_model_is_perfect(real: RealPictures, cache: Path, tmp_path: P
         assert pictures[f"{split}: generated"] == pictures[f"{split}: real"]
         assert pictures[f"{split}: generated"]["concept top-1"]["value"] == 1
         assert pictures[f"{split}: same concept in another style (floor)"]["style"]["value"] < 0.3
+        assert pictures[f"{split}: chance"]["style"]["value"] == 1 / 4
     assert pictures["heldout: all real pictures"]["concept top-1"]["n"] == 16
+    assert list(found) == ["reconstruction", "clip", "prior", "pictures"]
     assert found["reconstruction"]["rows"]["all"]["PSNR"]["value"] == 100
     assert found["clip"]["rows"]["all"]["picture → caption @1"]["value"] == 1
     cosine = {name: row["cosine"]["value"] for name, row in found["prior"]["rows"].items()}
@@ -171,3 +173,22 @@ def test_wrong_options_are_told(real: RealPictures, tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "--model", str(tmp_path)]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "error: no model in" in done.stderr
+
+
+def test_the_script_evaluates_a_model_folder(tiny_model: Path, cache: Path, tmp_path: Path) -> None:
+    asked = (
+        "--pairs 4 --batch-size 8 --steps 2 --prior-steps 4 --guidance 1.5 --solver ddim --quiet"
+    )
+    script = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *asked.split()]
+    script += ["--model", str(tiny_model), "--data", str(FIXTURE), "--cache", str(cache)]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(
+        f"results/{p.name}" for p in (tmp_path / "results").iterdir()
+    )
+    found = sections(tmp_path / "results")
+    settings = found["pictures"]["protocol"]["settings"]
+    assert settings["decoder"]["steps"] == 2 and settings["decoder"]["guidance"] == 1.5
+    assert settings["prior"]["steps"] == 4 == found["prior"]["protocol"]["prior"]["steps"]
+    assert found["reconstruction"]["rows"]["all"]["PSNR"]["value"] < 20
+    assert found["pictures"]["rows"]["train: generated"]["concept top-1"]["n"] == 4

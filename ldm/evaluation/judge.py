@@ -7,7 +7,7 @@ of the asked style by content features. n pictures; m real pictures; c, d featur
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm.evaluation.features import Seen
-from ldm.evaluation.retrieval import ranks
+from ldm.evaluation.retrieval import chance, ranks
 
 L2 = 1e-2
 _TONE = re.compile(r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b|,")
@@ -97,17 +97,36 @@ class Judge:
             self._ranks(seen.content, plain, styles, self.plain),
         )
 
+    def chance(
+        self, concepts: Sequence[str], styles: Sequence[str], k: int, *, tones: bool = True
+    ) -> float:
+        """Share of pictures within top-k if the real ones came in random order.
+
+        `tones`: whether skin tones count as a difference.
+        """
+        names = self.concepts if tones else self.plain
+        asked = concepts if tones else [without_skin_tone(c) for c in concepts]
+        cases = self._cases(asked, styles, names)
+        return torch.cat([chance(right, k) for _, _, right in cases]).mean().item()
+
     def _ranks(
         self, features: Tensor, asked: Sequence[str], styles: Sequence[str], names: Sequence[str]
     ) -> Tensor:
         found = torch.empty(len(features), dtype=torch.long)
-        for style in set(styles):
-            rows = [i for i, s in enumerate(styles) if s == style]
-            places = [j for j, s in enumerate(self.styles) if s == style]
+        for rows, places, right in self._cases(asked, styles, names):
             similarity = F.normalize(features[rows], dim=1) @ self.gallery[places].T
-            right = torch.tensor([[names[j] == asked[i] for j in places] for i in rows])
             found[rows] = ranks(similarity, right)
         return found
+
+    def _cases(
+        self, asked: Sequence[str], styles: Sequence[str], names: Sequence[str]
+    ) -> Iterator[tuple[list[int], list[int], Tensor]]:
+        """For each style: which pictures ask for it, which real ones are in it, who is right."""
+        for style in sorted(set(styles)):
+            rows = [i for i, s in enumerate(styles) if s == style]
+            places = [j for j, s in enumerate(self.styles) if s == style]
+            right = torch.tensor([[names[j] == asked[i] for j in places] for i in rows])
+            yield rows, places, right
 
 
 def without_skin_tone(concept: str) -> str:

@@ -44,6 +44,8 @@ def evaluate(bench: Bench) -> Section:
     level = sum(
         chance(right[i : i + 1, same_style[i]], 1).item() for i in range(len(places))
     ) / len(places)
+    given = {"steps": options.prior_steps, "guidance": options.prior_guidance}
+    asked = {k: v for k, v in given.items() if v is not None}
     return Section(
         title="Prior",
         notes=(
@@ -59,7 +61,7 @@ def evaluate(bench: Bench) -> Section:
             "pairs": len(places),
             "seeds": _span(bench.seeds(len(places))),
             "training pictures": len(real.of("train")),
-            "prior": {**bench.pipe.index.samplers["prior"].describe(), **options.prior},
+            "prior": {**bench.pipe.index.samplers["prior"].describe(), **asked},
         },
         rows=rows,
     )
@@ -110,7 +112,7 @@ def _imagined(bench: Bench, places: Sequence[int]) -> Tensor:
             seed=[seeds[j] for j in run],
             candidates=2,
             all_candidates=True,
-            **{f"prior_{k}": v for k, v in bench.options.prior.items()},
+            **bench.options.prior,
         ).cpu()
 
     return bench.batched(range(len(places)), compute, "prior")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,16 @@ def earlier(path: Path, common: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(
-    folder: Path, name: str, sections: Mapping[str, Section], common: Mapping[str, Any]
+    folder: Path,
+    name: str,
+    sections: Mapping[str, Section],
+    common: Mapping[str, Any],
+    order: Sequence[str],
 ) -> list[Path]:
     """Write NAME.json, NAME.md and the grids; returns their paths.
 
-    Sections that an earlier report in `folder` has of the same model and data stay in it.
+    Sections that an earlier report in `folder` has of the same model and data stay in it. `order`
+    is that of the sections in the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
     every, written = earlier(folder / f"{name}.json", common), []
@@ -65,7 +70,10 @@ def write(
             image.save(folder / files[grid], optimize=True)
             written.append(folder / files[grid])
         every[key] = section_json(section, common, files)
-    body: dict[str, Any] = {"format": FORMAT, "sections": dict(sorted(every.items()))}
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "sections": {k: every[k] for k in order if k in every},
+    }
     texts = {
         f"{name}.json": json.dumps(body, indent=1, ensure_ascii=False) + "\n",
         f"{name}.md": markdown(body["sections"]),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldm.evaluation.cache import cached
 from ldm.evaluation.features import NAME, SIDE, Extractor, Seen
-from ldm.evaluation.figures import Figure, mean_figure
+from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.judge import Judge, Verdicts, fit_probe
 from ldm.evaluation.pairs import choose, in_another_style
@@ -20,6 +20,13 @@ from ldm.evaluation.section import Bench, Section, to_uint8
 if TYPE_CHECKING:
     from PIL import Image
 
+COLUMNS = (
+    "style",
+    "concept top-1",
+    "concept top-5",
+    "top-1, any skin tone",
+    "top-5, any skin tone",
+)
 NOTES = (
     f"Judged by features of {NAME}. Style: a linear probe, trained on real train pictures, sees "
     "the asked style. Concept top-k: a picture of the asked concept is among the k nearest "
@@ -91,8 +98,11 @@ def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Seen, split
     first = places[: options.grid]
     captions = tuple(real[i].caption for i in first)
     k = len(first)
+    rows = {name: _row(v) for name, v in verdicts.items()} | {
+        "chance": _chance(real, judge, places)
+    }
     return _Asked(
-        {f"{split}: {name}": _row(v) for name, v in verdicts.items()},
+        {f"{split}: {name}": row for name, row in rows.items()},
         _details(bench, places, verdicts["generated"]),
         sheet([bench.originals(first), ceiling[:k], made[:k]], captions),
         captions,
@@ -128,7 +138,7 @@ def _generated(bench: Bench, places: Sequence[int]) -> tuple[Tensor, dict[str, A
     captions = [bench.real[i].caption for i in places]
     seeds = bench.seeds(len(places))
     settings: dict[str, Any] = {}
-    given = {**bench.options.decoder, **{f"prior_{k}": v for k, v in bench.options.prior.items()}}
+    given = {**bench.options.decoder, **bench.options.prior}
 
     def compute(run: Sequence[int]) -> Tensor:
         output = bench.pipe(
@@ -151,13 +161,17 @@ def _judged(real: RealPictures, judge: Judge, places: Sequence[int], seen: Seen)
 
 
 def _row(verdicts: Verdicts) -> dict[str, Figure]:
-    return {
-        "style": mean_figure(verdicts.style, "%"),
-        "concept top-1": mean_figure(verdicts.rank < 1, "%"),
-        "concept top-5": mean_figure(verdicts.rank < 5, "%"),
-        "top-1, any skin tone": mean_figure(verdicts.plain_rank < 1, "%"),
-        "top-5, any skin tone": mean_figure(verdicts.plain_rank < 5, "%"),
-    }
+    rank, plain = verdicts.rank, verdicts.plain_rank
+    hits = [verdicts.style, rank < 1, rank < 5, plain < 1, plain < 5]
+    return {c: mean_figure(hit, "%") for c, hit in zip(COLUMNS, hits, strict=True)}
+
+
+def _chance(real: RealPictures, judge: Judge, places: Sequence[int]) -> dict[str, Figure]:
+    """The row of a model that knows nothing; the columns of `_row`."""
+    concepts, styles = [real[i].concept for i in places], [real[i].style for i in places]
+    values = [1 / len(judge.probe.classes)]
+    values += [judge.chance(concepts, styles, k, tones=t) for t in (True, False) for k in (1, 5)]
+    return {c: known_figure(v, len(places), "%") for c, v in zip(COLUMNS, values, strict=True)}
 
 
 def _details(bench: Bench, places: Sequence[int], verdicts: Verdicts) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class Options:
         batch_size: pictures computed at once.
         cache: folder for features of real pictures; None keeps nothing.
         grid: pictures shown on a grid.
-        decoder, prior: settings that replace the model's own, by the names of the pipeline's call.
+        steps, guidance, solver, prior_steps, prior_guidance: in place of the model's own.
         quiet: no progress bars.
     """
 
@@ -40,9 +40,29 @@ class Options:
     batch_size: int = 32
     cache: Path | None = None
     grid: int = 48
-    decoder: dict[str, Any] = field(default_factory=dict)
-    prior: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    guidance: float | None = None
+    solver: str | None = None
+    prior_steps: int | None = None
+    prior_guidance: float | None = None
     quiet: bool = False
+
+    @property
+    def prior(self) -> dict[str, Any]:
+        """The prior's settings as the pipeline's call takes them."""
+        return {
+            "prior_num_inference_steps": self.prior_steps,
+            "prior_guidance_scale": self.prior_guidance,
+        }
+
+    @property
+    def decoder(self) -> dict[str, Any]:
+        """The decoder's settings as the pipeline's call takes them."""
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "solver": self.solver,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from autoencoder.latents import measure_latents
 from autoencoder.linear import fit_linear
 from autoencoder.losses import ReconstructionLoss, ReconstructionLossConfig
 from autoencoder.perceptual import EfficientNetLite0Features, Perceptual
+from autoencoder.pixels import from_uint8, to_uint8
 from autoencoder.posterior import DiagonalGaussian
 from autoencoder.vae import AutoencoderKL
 
@@ -175,7 +176,7 @@ class AutoencoderTask:
         """Up to eight originals, then as many reconstructions: uint8 [2b 3 H W]."""
         x = _pixels(batch)[:8]
         both = torch.cat([x, self.model(x).float()])
-        return ((both + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return to_uint8(both)
 
     def export(
         self,
@@ -230,4 +231,4 @@ def _pixels(batch: Pictures) -> Tensor:
     """uint8 [b 3 H W] -> float [b 3 H W] in [-1, 1]."""
     if batch.image is None:
         raise ValueError("the batch has no pictures: ask for 'image' where the data is configured")
-    return batch.image.float() / 127.5 - 1
+    return from_uint8(batch.image)

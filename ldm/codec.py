@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autoencoder import Latents as LatentSpace
+from autoencoder.pixels import from_uint8
 from ldm.data.batch import Batch
 from ldm.errors import DataError
 
@@ -32,7 +33,7 @@ class Pixels:
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """The batch's pictures, float [b 3 h w] in [-1, 1]."""
-        return _part(batch, "image").float() / 127.5 - 1
+        return from_uint8(_part(batch, "image"))
 
     def decode(self, x0: Tensor) -> Tensor:
         """[b 3 h w] in [-1, 1]."""

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from autoencoder import AutoencoderKL
-from ldm.codec import Pixels
+from autoencoder.pixels import from_uint8
 from ldm.conditioning.clip import Clip
-from ldm.data.batch import Batch
 from ldm.data.latents import encode_folder
 from ldm.errors import CheckpointError
 from ldm.training.loop import use_bf16
@@ -29,9 +28,8 @@ def encode(
     bf16 = use_bf16("auto", device)
 
     def moments(pictures: Tensor) -> Tensor:
-        batch = Batch(key=("",) * len(pictures), image=pictures.to(device))
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return model.encode(Pixels().encode(batch)).moments
+            return model.encode(from_uint8(pictures.to(device))).moments
 
     encode_folder(
         source,

@@ -25,7 +25,8 @@ from ldm.data.batch import Batch
 from ldm.diffusion.noise import Noise
 from ldm.errors import CheckpointError, RequestError
 from ldm.modelfolder import ModelIndex
-from ldm.samplers import SOLVERS, Sampler, solver_named
+from ldm.requests import derived_seed, paired, repeated, seeds_of, shortened
+from ldm.samplers import Sampler, solver_named
 from ldm.stage import Stage
 from ldm.training.loop import use_bf16
 
@@ -171,12 +172,12 @@ class TextToImage:
         Raises:
             RequestError: an argument is outside what is allowed.
         """
-        prompts = _repeated(prompt, num_images_per_prompt)
-        seeds = _seeds(seed, generator, len(prompts), num_images_per_prompt)
+        prompts = repeated(prompt, num_images_per_prompt)
+        seeds = seeds_of(seed, generator, len(prompts), num_images_per_prompt)
         grid = self._grid(height, width)
         decoder = self._sampler("decoder", num_inference_steps, guidance_scale, solver)
         prior = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
-        negatives = None if negative_prompt is None else _paired(negative_prompt, prompts)
+        negatives = None if negative_prompt is None else paired(negative_prompt, prompts)
         batch = self._text(prompts)
         if image_embeds is None:
             image_embeds = self._imagine(batch, seeds, prior, candidates)
@@ -218,9 +219,9 @@ class TextToImage:
 
         [b e], the best of `candidates`; or all of them, [b candidates e], in the order drawn.
         """
-        prompts = _repeated(prompt, 1)
+        prompts = repeated(prompt, 1)
         sampler = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
-        seeds = _seeds(seed, None, len(prompts), 1)
+        seeds = seeds_of(seed, None, len(prompts), 1)
         draw = self._candidates if all_candidates else self._imagine
         return draw(self._text(prompts), seeds, sampler, candidates)
 
@@ -237,7 +238,7 @@ class TextToImage:
                 cut.num_tokens,
                 cut.limit,
                 cut.kept[-60:],
-                _short(cut.lost),
+                shortened(cut.lost),
             )
         with self._autocast():
             features = self.clip.text(list(prompts))
@@ -249,8 +250,7 @@ class TextToImage:
         """unCLIP section 2.2: draw some embeddings, keep the one nearest to the text's."""
         assert batch.text is not None
         every = self._candidates(batch, seeds, sampler, candidates)
-        nearest = torch.einsum("bke,be->bk", every, batch.text.pooled.float()).argmax(1)
-        return every[torch.arange(len(every)), nearest]
+        return nearest(every, batch.text.pooled.float())
 
     def _candidates(
         self, batch: Batch, seeds: Sequence[int], sampler: Sampler, candidates: int
@@ -308,54 +308,10 @@ class TextToImage:
         return on_step
 
 
-def derived_seed(seed: int, purpose: str) -> int:
-    """An independent seed for one purpose, so that no two parts share their noise."""
-    import hashlib
-
-    digest = hashlib.sha256(f"{purpose}|{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _repeated(prompt: str | Sequence[str], times: int) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if not prompts:
-        raise RequestError("no prompt given")
-    for i, text in enumerate(prompts):
-        if not isinstance(text, str) or not text.strip():
-            raise RequestError(f"prompt {i + 1} is empty ({text!r}); say what to draw")
-    if times < 1:
-        raise RequestError(f"num_images_per_prompt = {times}: ask for 1 or more")
-    return [text for text in prompts for _ in range(times)]
-
-
-def _paired(negative: str | Sequence[str], prompts: Sequence[str]) -> list[str]:
-    if isinstance(negative, str):
-        return [negative] * len(prompts)
-    if len(prompts) % max(len(negative), 1) or not negative:
-        raise RequestError(
-            f"{len(negative)} negative prompts do not go with {len(prompts)} pictures"
-        )
-    return [text for text in negative for _ in range(len(prompts) // len(negative))]
-
-
-def _seeds(
-    seed: int | Sequence[int] | None,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
-    pictures: int,
-    per_prompt: int,
-) -> list[int]:
-    if generator is not None:
-        sources = [generator] * pictures if isinstance(generator, torch.Generator) else generator
-        seeds = [int(torch.randint(2**62, (), generator=g, device=g.device)) for g in sources]
-    elif seed is None:
-        seeds = [int(torch.randint(2**62, ())) for _ in range(pictures)]
-    elif isinstance(seed, int):
-        seeds = [seed + i % per_prompt for i in range(pictures)]
-    else:
-        seeds = list(seed)
-    if len(seeds) != pictures:
-        raise RequestError(f"{len(seeds)} seeds or generators were given for {pictures} pictures")
-    return seeds
+def nearest(drawn: Tensor, text: Tensor) -> Tensor:
+    """Of several embeddings [b k e] the one [b e] nearest to the text's [b e], all of unit norm."""
+    best = torch.einsum("bke,be->bk", drawn, text).argmax(dim=1)
+    return drawn[torch.arange(len(drawn)), best]
 
 
 def _as(x: Tensor, output_type: str) -> Any:
@@ -375,8 +331,4 @@ def _as(x: Tensor, output_type: str) -> Any:
     raise RequestError(f"output_type {output_type!r} is unknown; choose pil, np, pt or latent")
 
 
-def _short(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
-
-
-__all__ = ["SOLVERS", "Output", "TextToImage", "derived_seed"]
+__all__ = ["DEFAULT_MODEL", "Output", "TextToImage", "nearest"]

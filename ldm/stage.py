@@ -34,8 +34,8 @@ from ldm.diffusion.denoiser import (
 from ldm.diffusion.noise import Noise
 from ldm.diffusion.objective import Objective
 from ldm.diffusion.prediction import Prediction
-from ldm.diffusion.process import Process, per_item
-from ldm.diffusion.sample import trajectory
+from ldm.diffusion.process import Process
+from ldm.diffusion.sample import start_from, trajectory
 from ldm.errors import CheckpointError, ConfigError
 from ldm.samplers import Sampler
 from ldm.training.checkpoint import sha256
@@ -164,8 +164,8 @@ class Stage(nn.Module):
         denoise = sampler.guide(self.denoiser, cond, null)
         process = self.denoiser.process
         times = sampler.times(process).to(noise.device)
-        x = noise.normal(tuple(shape)) if start is None else start.to(noise.device, torch.float32)
-        x = per_item(process.alpha_sigma(times[:1])[1], x) * x
+        z = noise.normal(tuple(shape)) if start is None else start.to(noise.device, torch.float32)
+        x = start_from(process, times, z)
         for moment in trajectory(denoise, process, sampler.solver, times, x, noise):
             x = moment.x
             if on_step is not None:

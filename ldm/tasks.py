@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from autoencoder import AutoencoderKL
 from autoencoder import Latents as LatentSpace
+from autoencoder.pixels import to_uint8
 from ldm import codec
 from ldm.conditioning.clip import Clip
 from ldm.conditioning.clip_training import ClipTask, ClipTaskConfig
@@ -155,8 +156,3 @@ class StageTask:
         """Write the stage folder."""
         self.stage.load_state_dict(tensors)
         self.stage.save_pretrained(folder, self.made_with)
-
-
-def to_uint8(x: Tensor) -> Tensor:
-    """[b 3 h w] in [-1, 1] -> uint8."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).byte()

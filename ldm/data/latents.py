@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.data.images import Crop, decode_image
-from ldm.data.manifest import Manifest, ShardEntry, sha256_of
+from ldm.data.decode import Decoder
+from ldm.data.groups import ShardConfig
+from ldm.data.images import Crop
+from ldm.data.manifest import Manifest
 from ldm.data.reader import Raw, read_manifest, read_shard
-from ldm.data.shards import ShardConfig
+from ldm.data.writer import write_shard
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ def encode_folder(
         DataError: `out` is in use, or a shard contradicts its manifest.
     """
     manifest, crop = read_manifest(str(source)), Crop(size=size)
+    decoder = Decoder(("image",), crop)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise DataError(f"{out} is not empty; name another folder or remove it")
@@ -68,8 +71,8 @@ def encode_folder(
                 f"{entry.samples}: make the shards again"
             )
         raws = [content.samples[i] for i in sorted(content.samples)]
-        encoded = _encoded(raws, crop, moments, embeddings, batch_size)
-        entries.append(_write(out / entry.name, encoded))
+        encoded = _encoded(raws, decoder, moments, embeddings, batch_size)
+        entries.append(write_shard(out / entry.name, encoded))
         logger.info("%s: %d samples", entry.name, entries[-1].samples)
     extra = {**manifest.extra, "encoding": {**fingerprints, "crop": str(crop)}}
     made = Manifest(manifest.split, tuple(entries), manifest.licences, manifest.versions, extra)
@@ -78,12 +81,12 @@ def encode_folder(
 
 
 def _encoded(
-    raws: list[Raw], crop: Crop, moments: Encode, embeddings: Encode, batch_size: int
+    raws: list[Raw], decoder: Decoder, moments: Encode, embeddings: Encode, batch_size: int
 ) -> Iterator[dict[str, bytes | str]]:
     """The files of each sample, picture exchanged for arrays."""
     for first in range(0, len(raws), batch_size):
         chunk = raws[first : first + batch_size]
-        pictures = torch.stack([_picture(raw, crop) for raw in chunk])
+        pictures = torch.stack([_picture(raw, decoder) for raw in chunk])
         parts = {"latent.npy": moments(pictures), "clip.npy": embeddings(pictures)}
         for i, raw in enumerate(chunk):
             files: dict[str, bytes | str] = {"__key__": raw.key}
@@ -91,26 +94,15 @@ def _encoded(
             yield files | {k: _npy(v[i]) for k, v in parts.items()}
 
 
-def _picture(raw: Raw, crop: Crop) -> Tensor:
-    for extension in ("png", "jpg", "jpeg", "webp"):
-        if extension in raw.files:
-            return decode_image(raw.files[extension], crop)
-    raise DataError(f"sample {raw.key} has no picture; encode shards of pictures")
+def _picture(raw: Raw, decoder: Decoder) -> Tensor:
+    try:
+        picture: Tensor = decoder(raw).values["image"]
+    except DataError as error:
+        raise DataError(f"sample {raw.key}: {error}; encode shards of whole pictures") from error
+    return picture
 
 
 def _npy(value: Tensor) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, value.detach().cpu().half().numpy(), allow_pickle=False)
     return buffer.getvalue()
-
-
-def _write(path: Path, samples: Iterator[dict[str, bytes | str]]) -> ShardEntry:
-    import webdataset
-
-    temporary, count = path.with_suffix(".tar.tmp"), 0
-    with webdataset.TarWriter(str(temporary), mtime=0, user="ldm", group="ldm") as tar:
-        for files in samples:
-            tar.write(files)
-            count += 1
-    temporary.replace(path)
-    return ShardEntry(path.name, count, path.stat().st_size, sha256_of(path))

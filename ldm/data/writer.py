@@ -57,7 +57,8 @@ def write_shards(
         chunk = list(islice(source, per_shard))
         if not chunk:
             break
-        entries.append(_write_shard(folder / f"{number:05d}.tar", number, chunk))
+        files = (_files(key_of(number, i), sample) for i, sample in enumerate(chunk))
+        entries.append(write_shard(folder / f"{number:05d}.tar", files))
         licences.update(str(s.meta.get("licence", "unknown")) for s in chunk)
         index.extend(_index(number, chunk))
         logger.info("%s: %d samples", entries[-1].name, entries[-1].samples)
@@ -75,16 +76,18 @@ def key_of(shard: int, index: int) -> str:
     return f"{shard:05d}{index:04d}"
 
 
-def _write_shard(path: Path, number: int, chunk: list[Sample]) -> ShardEntry:
+def write_shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> ShardEntry:
+    """Write samples (files by extension, and `__key__`) as one tar, whole or not at all."""
     import webdataset
 
-    temporary = path.with_suffix(".tar.tmp")
+    temporary, count = path.with_suffix(".tar.tmp"), 0
     # A fixed time and owner: the same samples give the same bytes.
     with webdataset.TarWriter(str(temporary), mtime=0, user="ldm", group="ldm") as tar:
-        for index, sample in enumerate(chunk):
-            tar.write(_files(key_of(number, index), sample))
+        for files in samples:
+            tar.write(files)
+            count += 1
     temporary.replace(path)
-    return ShardEntry(path.name, len(chunk), path.stat().st_size, sha256_of(path))
+    return ShardEntry(path.name, count, path.stat().st_size, sha256_of(path))
 
 
 def _files(key: str, sample: Sample) -> dict[str, Any]:

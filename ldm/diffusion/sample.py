@@ -28,11 +28,18 @@ class Snapshot(NamedTuple):
 
 
 def start(
-    process: Process, times: Tensor, noise: Noise, shape: tuple[int, ...],
+    process: Process,
+    times: Tensor,
+    noise: Noise,
+    shape: tuple[int, ...],
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Pure noise sigma(t_0) z to begin from; `shape` of one item [...] -> [b ...]."""
-    z = noise.normal(shape, dtype)
+    return start_from(process, times, noise.normal(shape, dtype))
+
+
+def start_from(process: Process, times: Tensor, z: Tensor) -> Tensor:
+    """sigma(t_0) z for given standard normal z [b ...] -> [b ...]."""
     return per_item(process.alpha_sigma(times[:1].double())[1], z) * z
 
 

@@ -15,6 +15,7 @@ from ldm.evaluation.figures import mean_figure
 from ldm.evaluation.pairs import choose, derangement
 from ldm.evaluation.retrieval import chance, ranks
 from ldm.evaluation.section import Bench, Section
+from ldm.pipeline import nearest
 
 BEST, ONE = "prior, best of 2", "prior, 1 sample"
 
@@ -93,12 +94,6 @@ def found_first(answer: Tensor, truth: Tensor, right: Tensor, allowed: Tensor) -
         right, allowed: [b m] bool.
     """
     return ranks((answer @ truth.T).masked_fill(~allowed, -torch.inf), right) == 0
-
-
-def nearest(drawn: Tensor, text: Tensor) -> Tensor:
-    """Of several answers [b k e] the one [b e] nearest to the text's embedding [b e]."""
-    best = torch.einsum("bke,be->bk", drawn, text).argmax(dim=1)
-    return drawn[torch.arange(len(drawn)), best]
 
 
 def _imagined(bench: Bench, places: Sequence[int]) -> Tensor:

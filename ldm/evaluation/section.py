@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from autoencoder.pixels import from_uint8
 from ldm.evaluation.cache import cached
 from ldm.evaluation.features import in_batches
 from ldm.evaluation.figures import Figure
@@ -101,7 +102,7 @@ class Bench:
 
         @torch.inference_mode()
         def through(run: Sequence[int]) -> Tensor:
-            x = self.originals(run).to(self.pipe.device).float() / 127.5 - 1
+            x = from_uint8(self.originals(run).to(self.pipe.device))
             return to_uint8(self.pipe.space.decode(self.pipe.space.encode(x)) / 2 + 0.5)
 
         return self.batched(places, through, "autoencoder")

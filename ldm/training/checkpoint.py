@@ -98,7 +98,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str
 ) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """The inverse of `optimizer_tensors`, each tensor laid out in memory as its parameter is.
+
+    The fused optimisers walk parameter and state side by side and ask nothing about strides.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
@@ -106,6 +109,10 @@ def restore_optimizer(
             state.setdefault(int(index), {})[slot] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, slots in optimizer.state.items():
+        for slot, value in slots.items():
+            if value.shape == parameter.shape:
+                slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _retire(folder: Path) -> None:

@@ -29,15 +29,27 @@ class Codec(Protocol):
 
 
 class Pixels:
-    """Pictures as they are: uint8 [b 3 h w] to [-1, 1] and back (clamped to that range)."""
+    """Pictures as they are: uint8 [b c h w] to [-1, 1] and back (clamped to that range)."""
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """The batch's pictures, float [b 3 h w] in [-1, 1]."""
+        """The batch's pictures, float [b c h w] in [-1, 1]."""
         return from_uint8(_part(batch, "image"))
 
     def decode(self, x0: Tensor) -> Tensor:
-        """[b 3 h w] in [-1, 1]."""
+        """[b c h w] in [-1, 1]."""
         return x0.clamp(-1, 1)
+
+
+class Points:
+    """Points of a toy distribution [b d] as they are; they come standardised or need no scale."""
+
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """The batch's points, float [b d]."""
+        return _part(batch, "point").float()
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """[b d], unchanged."""
+        return x0
 
 
 class Latents:

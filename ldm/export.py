@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ldm import config
-from ldm.data.shards import ShardStream
 from ldm.errors import CheckpointError, ConfigError
 from ldm.modelfolder import PARTS, ModelIndex, write_index
 from ldm.recipe import Recipe
@@ -31,7 +30,7 @@ def export_part(run: Path, part: str, folder: Path) -> Path:
         raise CheckpointError(f"{run} has no checkpoint yet: train first (scripts/train.py)")
     tensors, _ = checkpoint.load(published[-1])
     recipe: Recipe = config.from_dict(json.loads((run / "recipe.json").read_text()), Recipe)
-    stream = ShardStream(recipe.data)
+    stream = recipe.data.open()
     task = recipe.task.build(stream)
     averaged = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
     target = folder / part

@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from ldm import config
-from ldm.data.shards import ShardConfig, ShardStream
+from ldm.data.stream import Source, Stream
 from ldm.errors import ConfigError, suggest
 from ldm.training import LoopConfig, OptimConfig, Task, Trainer, resume, train
 from ldm.training.log import RunLog
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class TaskConfig(Protocol):
     """Settings from which a trainable is built; a frozen dataclass, one kind for each task."""
 
-    def build(self, stream: ShardStream) -> Task: ...
+    def build(self, stream: Stream) -> Task: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,14 @@ class Recipe:
 
     Attributes:
         task: what is trained.
-        data: the shards and how they become batches.
+        data: what it is trained on, and how that becomes batches.
         optim: the optimiser.
         loop: length, precision, intervals, seed.
         result: command, machine, hours and the figure reached, measured; or "not yet run".
     """
 
     task: TaskConfig
-    data: ShardConfig
+    data: Source
     optim: OptimConfig
     loop: LoopConfig
     result: str = "not yet run"
@@ -58,16 +58,34 @@ def names() -> list[str]:
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe `configs/<name>.py`, with command-line overrides applied.
 
+    A file with several recipes is asked for one of them: `papers.ddpm:eps`.
+
     Raises:
         ConfigError: for a name that does not exist or an override that does not fit.
     """
-    if name not in names():
+    file, _, variant = name.partition(":")
+    if file not in names():
         raise ConfigError(
-            f"no recipe {name!r} in configs/.{suggest(name, names())} There are: "
+            f"no recipe {file!r} in configs/.{suggest(file, names())} There are: "
             + ", ".join(names())
         )
-    recipe: Recipe = importlib.import_module(f"configs.{name}").recipe()
+    module = importlib.import_module(f"configs.{file}")
+    recipe: Recipe
+    if hasattr(module, "recipes"):
+        recipe = _variant(file, variant, module.recipes())
+    else:
+        recipe = module.recipe()
     return config.override(recipe, overrides) if overrides else recipe
+
+
+def _variant(file: str, variant: str, recipes: Mapping[str, Recipe]) -> Recipe:
+    if variant not in recipes:
+        raise ConfigError(
+            f"{file} holds several recipes and {variant!r} is none of them."
+            f"{suggest(variant, recipes)} Choose one: "
+            + ", ".join(f"{file}:{key}" for key in recipes)
+        )
+    return recipes[variant]
 
 
 def run(recipe: Recipe, folder: Path, *, device: torch.device, progress: bool = True) -> Trainer:
@@ -77,7 +95,7 @@ def run(recipe: Recipe, folder: Path, *, device: torch.device, progress: bool = 
         ConfigError: where the folder holds a run whose task or data differ.
     """
     _store(recipe, folder)
-    stream = ShardStream(recipe.data)
+    stream = recipe.data.open()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.loop.seed)
         task = recipe.task.build(stream)

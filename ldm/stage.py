@@ -44,6 +44,12 @@ FORMAT = 1
 OnStep = Callable[[int, float, Tensor], None]
 
 
+class CodecConfig(Protocol):
+    """A frozen configuration that builds its codec, from the autoencoder's where it needs one."""
+
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec: ...
+
+
 class Buildable(Protocol):
     """A frozen configuration that builds its module."""
 
@@ -56,6 +62,14 @@ class PixelCodec:
 
     def build(self, latents: codecs.Latents | None) -> codecs.Codec:
         return codecs.Pixels()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointCodec:
+    """Diffuse points of a toy distribution as they are."""
+
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec:
+        return codecs.Points()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +105,7 @@ class StageConfig:
         multiple: height and width of x0 must be multiples of this (the network's halvings).
     """
 
-    codec: PixelCodec | LatentCodec | EmbeddingCodec
+    codec: CodecConfig
     conditioner: Buildable
     network: Buildable
     process: Process
@@ -238,4 +252,12 @@ class Stage(nn.Module):
         return digest.hexdigest()[:16]
 
 
-__all__ = ["EmbeddingCodec", "LatentCodec", "PixelCodec", "Sampler", "Stage", "StageConfig"]
+__all__ = [
+    "EmbeddingCodec",
+    "LatentCodec",
+    "PixelCodec",
+    "PointCodec",
+    "Sampler",
+    "Stage",
+    "StageConfig",
+]

@@ -21,8 +21,7 @@ from ldm import codec
 from ldm.conditioning.clip import Clip
 from ldm.conditioning.clip_training import ClipTask, ClipTaskConfig
 from ldm.data.batch import Batch
-from ldm.data.latents import encodings
-from ldm.data.shards import ShardStream
+from ldm.data.stream import Stream
 from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.samplers import Sampler
@@ -38,7 +37,7 @@ class ClipTraining:
 
     clip: ClipTaskConfig = field(default_factory=ClipTaskConfig)
 
-    def build(self, stream: ShardStream) -> ClipTrainingTask:
+    def build(self, stream: Stream) -> ClipTrainingTask:
         """A fresh model, drawn from torch's global generator."""
         return ClipTrainingTask(self.clip)
 
@@ -71,7 +70,7 @@ class StageTraining:
     shape: tuple[int, ...] = ()
     measure: int = 16384
 
-    def build(self, stream: ShardStream) -> StageTask:
+    def build(self, stream: Stream) -> StageTask:
         """A fresh stage; the shards must have been encoded with the same CLIP and autoencoder."""
         clip = Clip.load(self.clip) if self.clip else None
         space = (
@@ -91,11 +90,13 @@ class StageTraining:
         return task
 
 
-def check_encoding(stream: ShardStream, parts: dict[str, str]) -> None:
-    """Raises:
-    DataError: the shards were encoded by other weights than those at hand.
+def check_encoding(stream: Stream, parts: dict[str, str]) -> None:
+    """Compare the fingerprints of what encoded the data with those of the parts at hand.
+
+    Raises:
+        DataError: the shards were encoded by other weights than those at hand.
     """
-    for encoding in encodings(stream.config):
+    for encoding in stream.encodings():
         for name, fingerprint in parts.items():
             made_by = encoding.get(name, fingerprint)
             if made_by != fingerprint:
@@ -140,7 +141,7 @@ class StageTask:
         x0 = self.stage.sample(few, self.config.preview, noise, self.config.shape)
         return to_uint8(self.stage.codec.decode(x0))
 
-    def measure(self, stream: ShardStream) -> None:
+    def measure(self, stream: Stream) -> None:
         """Centre and scale of embeddings, from the data; other codecs need nothing."""
         if isinstance(self.stage.codec, codec.Embeddings):
             found, seen = [], 0

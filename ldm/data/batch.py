@@ -1,6 +1,6 @@
 """What a training step receives: a batch of samples with typed, optional parts.
 
-b batch; c channels; n text tokens; d width of a token; e width of a CLIP embedding
+b batch; c channels; n text tokens; d width of a token or of a point; e width of a CLIP embedding
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ class Batch(_Movable):
     """A batch of samples; a part that was not asked for is None.
 
     key:             the samples' names in their shards
-    image:           `[b 3 h w]` uint8 RGB
+    image:           `[b c h w]` uint8, RGB (c = 3) or grey (c = 1)
     caption:         one sentence a sample
     label:           `[b]` int64
     latent:          `[b 2c h w]` posterior moments, mean then log-variance, not normalised
     image_embedding: `[b e]` CLIP image embedding, unit norm
     text:            features of the captions
+    point:           `[b d]` float, a point of a toy distribution
     """
 
     key: tuple[str, ...]
@@ -72,6 +73,7 @@ class Batch(_Movable):
     latent: Tensor | None = None
     image_embedding: Tensor | None = None
     text: TextFeatures | None = None
+    point: Tensor | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

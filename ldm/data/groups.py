@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ldm.data import images
 from ldm.data.decode import Decoded, Decoder, FieldName
@@ -21,6 +21,9 @@ from ldm.data.reader import (
 )
 from ldm.data.report import Damage, Event, Skip
 from ldm.errors import DataError
+
+if TYPE_CHECKING:
+    from ldm.data.shards import ShardStream
 
 _Slot = tuple[int, int]
 
@@ -72,6 +75,13 @@ class ShardConfig:
             )
         for source in self.sources:
             check_source(source, allow_pipe=self.allow_pipe)
+
+    def open(self) -> ShardStream:
+        """The stream of these shards."""
+        # Here, since the stream is made of this module's parts.
+        from ldm.data.shards import ShardStream
+
+        return ShardStream(self)
 
 
 class ShardSet:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ldm.data.decode import Decoder
-from ldm.data.groups import ShardConfig
 from ldm.data.images import Crop
 from ldm.data.manifest import Manifest
 from ldm.data.reader import Raw, read_manifest, read_shard
@@ -29,11 +28,6 @@ logger = logging.getLogger(__name__)
 Encode = Callable[[Tensor], Tensor]
 
 KEPT = ("txt", "json")
-
-
-def encodings(config: ShardConfig) -> list[Mapping[str, str]]:
-    """What encoded each source of a shard configuration; empty for shards of pictures."""
-    return [read_manifest(source).extra.get("encoding", {}) for source in config.sources]
 
 
 def encode_folder(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -20,6 +20,7 @@ from ldm.data.batch import Batch
 from ldm.data.decode import collate
 from ldm.data.groups import HeldGroup, ShardConfig, ShardSet
 from ldm.data.order import Order
+from ldm.data.reader import read_manifest
 from ldm.data.report import Event, Report
 from ldm.errors import DataError
 
@@ -198,6 +199,10 @@ class ShardStream:
             if batch is not None:
                 yield batch
         logger.info("%s", report.summary())
+
+    def encodings(self) -> list[Mapping[str, str]]:
+        """What encoded each source, by part; empty mappings for shards of pictures."""
+        return [read_manifest(s).extra.get("encoding", {}) for s in self.config.sources]
 
     def report(self, epoch: int | None = None) -> Report:
         """What was met and left out in `epoch`; None means the newest epoch."""

@@ -54,7 +54,7 @@ from ldm.diffusion.guidance import (
     dynamic_threshold,
     within,
 )
-from ldm.diffusion.inverse import Coarse, Grey, Mask, Replacing, Resampling
+from ldm.diffusion.inverse import Coarse, Grey, JumpingGrid, Mask, Replacing, Resampling
 from ldm.diffusion.learned import LearnedLinear, LearnedLinearConfig, Monotone, MonotoneConfig
 from ldm.diffusion.likelihood import (
     ExactTrace,
@@ -138,6 +138,7 @@ __all__ = [
     "Grey",
     "GuidedAncestral",
     "Heun",
+    "JumpingGrid",
     "Karras",
     "KarrasGrid",
     "LadderStep",

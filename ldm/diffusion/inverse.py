@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ldm.diffusion.denoiser import Denoise
+from ldm.diffusion.grids import Grid
 from ldm.diffusion.noise import Noise
 from ldm.diffusion.process import Process
 from ldm.diffusion.solvers import Solver, fresh
@@ -96,14 +97,13 @@ class Replacing(Solver):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resampling(Solver):
-    """RePaint: every step is taken `repeats` times, with noise put back in between.
+    """RePaint: any solver down the grid, and noise put back where a `JumpingGrid` goes up.
 
-    Lugmayr et al. 2022 (arXiv 2201.09865) algorithm 1, jumps of one step. Around `Replacing` it
-    lets the unknown part see the known one.
+    Lugmayr et al. 2022 (arXiv 2201.09865) algorithm 1. Around `Replacing` it lets the unknown part
+    see the known one. On the way up a solver's memory of earlier steps is forgotten.
     """
 
     solver: Solver
-    repeats: int = 10
 
     def init(self) -> Any:
         return self.solver.init()
@@ -112,13 +112,45 @@ class Resampling(Solver):
         self, denoise: Denoise, process: Process, x: Tensor, t: Tensor, s: Tensor,
         carry: Any, noise: Noise,
     ) -> tuple[Tensor, Any]:
-        after, told = self.solver.step(denoise, process, x, t, s, carry, noise)
-        for _ in range(self.repeats - 1):
-            x = renoise(process, after, s, t, fresh(noise, x))
-            after, told = self.solver.step(denoise, process, x, t, s, carry, noise)
-        return after, told
+        if bool((s > t).all()):
+            return renoise(process, x, t, s, fresh(noise, x)), self.init()
+        return self.solver.step(denoise, process, x, t, s, carry, noise)
 
     def finish(
         self, denoise: Denoise, process: Process, x: Tensor, t: Tensor, noise: Noise
     ) -> Tensor:
         return self.solver.finish(denoise, process, x, t, noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpingGrid(Grid):
+    """A grid of which every `length` steps are walked `repeats` times, for `Resampling`.
+
+    2201.09865 section 4.2 and appendix B: at each level that is a multiple of `length`, counted
+    from the data, the walk jumps `length` levels up, repeats - 1 times in all. Their steps up, one
+    by one, are a single draw of q(x_t | x_s) here, which has the same law. repeats = 1 is the base
+    grid. It is the one grid that is not decreasing, and n levels cost about n * repeats evaluations.
+    """
+
+    base: Grid
+    length: int = 10
+    repeats: int = 10
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.repeats < 1:
+            raise ValueError(
+                f"length={self.length} and repeats={self.repeats} were given; both are 1 or more."
+            )
+
+    def __call__(self, process: Process, n: int) -> Tensor:
+        return self.base(process, n)[[n - 1 - level for level in self.levels(n)]]
+
+    def levels(self, n: int) -> list[int]:
+        """The levels in the order of the walk, n - 1 (noise) to 0 (data)."""
+        walk = [n - 1]
+        for level in range(n - 2, -1, -1):
+            walk.append(level)
+            if level % self.length == 0 and level + self.length < n:
+                again = range(level + self.length, level - 1, -1)
+                walk += [*again] * (self.repeats - 1)
+        return walk

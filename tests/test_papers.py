@@ -1,0 +1,115 @@
+"""Every paper's recipes take a training step and three sampling steps; pages say what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm import config
+from ldm.data.groups import ShardConfig
+from ldm.diffusion import Noise
+from ldm.errors import ConfigError
+from ldm.papers import run
+from ldm.papers.bench import Bench, Study
+from ldm.papers.findings import Finding, Measured, Table
+from ldm.papers.page import write_page
+from ldm.recipe import Recipe, load
+from ldm.tasks import StageTask
+from ldm.training import Trainer
+
+CPU = torch.device("cpu")
+EMOJI = Path(__file__).parent / "fixtures" / "emoji"
+EVERY = [(name, variant) for name in run.names() for variant in run.recipes(name)]
+
+
+def small(plan: Recipe) -> Recipe:
+    """The recipe on four samples a step; shards are the fixture's."""
+    changes: dict[str, object] = {"batch_size": 4}
+    if isinstance(plan.data, ShardConfig):
+        changes |= {"sources": (str(EMOJI),), "workers": 0}
+    return dataclasses.replace(plan, data=dataclasses.replace(plan.data, **changes))
+
+
+@pytest.mark.parametrize(("name", "variant"), EVERY, ids=[f"{n}-{v}" for n, v in EVERY])
+def test_every_recipe_trains_and_samples(name: str, variant: str) -> None:
+    plan = small(run.recipes(name)[variant])
+    assert config.from_dict(config.to_dict(plan), Recipe) == plan
+    stream = plan.data.open()
+    torch.manual_seed(0)
+    task = plan.task.build(stream)
+    trainer = Trainer(task, plan.optim, plan.loop, device=CPU)
+    batch = next(iter(stream.batches()))
+    before = {k: v.clone() for k, v in task.module.state_dict().items()}
+    values = trainer.step(batch)
+    assert all(torch.isfinite(torch.tensor(v)) for v in values.values()), values
+    assert any(not torch.equal(before[k], v) for k, v in task.module.state_dict().items())
+    if isinstance(task, StageTask):
+        sampler = dataclasses.replace(task.config.preview, steps=3)
+        few = task.read(batch.take(2))
+        with torch.no_grad():
+            drawn = task.stage.sample(few, sampler, Noise(range(2)), task.config.shape)
+        assert drawn.shape == (2, *task.config.shape)
+        assert drawn.isfinite().all()
+
+
+def test_every_study_says_what_it_is() -> None:
+    for name in run.names():
+        found = run.study(name)
+        assert found.title and found.paper and found.about.strip()
+
+
+def test_unknown_names_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="dpm_solver"):
+        run.study("dpm_solvr")
+    with pytest.raises(ConfigError, match=r"papers\.dpm_solver:digits"):
+        load("papers.dpm_solver")
+    assert load("papers.dpm_solver:digits") == run.recipes("dpm_solver")["digits"]
+
+
+def test_measured_over_runs() -> None:
+    value = Measured.over([1.0, 2.0, 3.0])
+    assert value.mean == 2.0 and value.error == pytest.approx(1 / 3**0.5)
+    assert str(value) == "2.00 ± 0.58"
+    assert Measured.over([1.0]).error is None
+    assert value.below(Measured.over([4.0, 5.0, 6.0]))
+    assert not value.below(Measured.over([2.5, 3.0, 3.5]))
+
+
+def found(bench: Bench) -> list[Finding]:
+    figure = bench.pictures("grey", torch.zeros(3, 1, 4, 4, dtype=torch.uint8), columns=2)
+    table = Table(("what", "how much"), (("this", Measured(1.0, 0.1, 3)),))
+    return [Finding("Less is more", "no figure", "1 is more", True, table, (figure,))]
+
+
+def test_a_page_a_record_and_a_summary_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[float] = []
+
+    def counted(bench: Bench) -> list[Finding]:
+        made.append(bench.scale)
+        return found(bench)
+
+    about = Study("Lessness", "A. Nonymous 2020", "About little.", counted)
+    monkeypatch.setattr(run, "names", lambda: ["less"])
+    monkeypatch.setattr(run, "study", lambda name: about)
+    for _ in range(2):
+        [page] = run.reproduce(["all"], tmp_path / "results", tmp_path / "runs", scale=0.5)
+    assert made == [0.5]  # the second time its page was there
+    text = page.read_text()
+    assert "1.00 ± 0.10" in text and "**holds**" in text and "rehearsal" in text
+    record = json.loads(page.with_suffix(".json").read_text())
+    assert record["findings"][0]["table"]["rows"][0][1] == {"mean": 1.0, "error": 0.1, "n": 3}
+    assert (page.parent / record["findings"][0]["figures"][0]).exists()
+    assert "| Less is more | 1 is more | holds |" in (page.parent / "README.md").read_text()
+
+
+def test_a_failed_claim_is_said_to_fail(tmp_path: Path) -> None:
+    bench = Bench("less", tmp_path, tmp_path / "runs")
+    finding = dataclasses.replace(found(bench)[0], holds=False)
+    page = write_page(bench, Study("Lessness", "A", "About.", found), [finding], 1.0)
+    assert "**does not hold here**" in page.read_text()

@@ -2,6 +2,7 @@
 
 (process, n) -> t [n] float64, decreasing: n times are n - 1 steps and one last evaluation, which
 returns x0. All stop at t_min, before the end at which sigma is 0. Respacing is a shorter grid.
+RePaint's walk, which goes up again on its way, is `inverse.JumpingGrid`.
 """
 
 from __future__ import annotations

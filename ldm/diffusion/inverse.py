@@ -129,7 +129,7 @@ class JumpingGrid(Grid):
     2201.09865 section 4.2 and appendix B: at each level that is a multiple of `length`, counted
     from the data, the walk jumps `length` levels up, repeats - 1 times in all. Their steps up, one
     by one, are a single draw of q(x_t | x_s) here, which has the same law. repeats = 1 is the base
-    grid. It is the one grid that is not decreasing, and n levels cost about n * repeats evaluations.
+    grid. The one grid that is not decreasing; n levels cost about n * repeats evaluations.
     """
 
     base: Grid

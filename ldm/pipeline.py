@@ -32,6 +32,7 @@ from ldm.training.loop import use_bf16
 
 logger = logging.getLogger(__name__)
 
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "emoji"
 OnStep = Callable[[Any, int, float, dict[str, Any]], dict[str, Any] | None]
 
@@ -167,13 +168,17 @@ class TextToImage:
             latents: [b c h w] noise to start from in place of the seeds'.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: called as (pipe, step, time, {"latents": x}) after each step of
-                the decoder.
+                the decoder; what it returns is not used.
 
         Raises:
             RequestError: an argument is outside what is allowed.
         """
         prompts = repeated(prompt, num_images_per_prompt)
         seeds = seeds_of(seed, generator, len(prompts), num_images_per_prompt)
+        if output_type not in OUTPUT_TYPES:
+            raise RequestError(
+                f"output_type {output_type!r} is unknown; choose {', '.join(OUTPUT_TYPES)}"
+            )
         grid = self._grid(height, width)
         decoder = self._sampler("decoder", num_inference_steps, guidance_scale, solver)
         prior = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
@@ -278,7 +283,7 @@ class TextToImage:
         return sampler if solver is None else replace(sampler, solver=solver_named(solver))
 
     def _grid(self, height: int | None, width: int | None) -> tuple[int, int]:
-        size = (height or self.image_size, width or self.image_size)
+        size = tuple(self.image_size if side is None else side for side in (height, width))
         unit = self.size_multiple
         for name, value in zip(("height", "width"), size, strict=True):
             if value <= 0 or value % unit:
@@ -324,11 +329,9 @@ def _as(x: Tensor, output_type: str) -> Any:
     last = unit.movedim(1, -1)
     if output_type == "np":
         return last.numpy()
-    if output_type == "pil":
-        from PIL import Image
+    from PIL import Image
 
-        return [Image.fromarray(picture.numpy()) for picture in (last * 255).round().byte()]
-    raise RequestError(f"output_type {output_type!r} is unknown; choose pil, np, pt or latent")
+    return [Image.fromarray(picture.numpy()) for picture in (last * 255).round().byte()]
 
 
 __all__ = ["DEFAULT_MODEL", "Output", "TextToImage", "nearest"]

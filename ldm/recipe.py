@@ -88,8 +88,17 @@ def _variant(file: str, variant: str, recipes: Mapping[str, Recipe]) -> Recipe:
     return recipes[variant]
 
 
-def run(recipe: Recipe, folder: Path, *, device: torch.device, progress: bool = True) -> Trainer:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: torch.device,
+    progress: bool = True,
+    start_from: Path | None = None,
+) -> Trainer:
     """Train a recipe in `folder`, going on where an earlier run of the same recipe stopped.
+
+    A run that begins takes its weights from `start_from` (another run, or an exported part).
 
     Raises:
         ConfigError: where the folder holds a run whose task or data differ.
@@ -101,7 +110,8 @@ def run(recipe: Recipe, folder: Path, *, device: torch.device, progress: bool = 
         task = recipe.task.build(stream)
     task.module.to(device)
     trainer = Trainer(task, recipe.optim, recipe.loop, device=device)
-    resume(trainer, folder / "checkpoints")
+    if not resume(trainer, folder / "checkpoints") and start_from is not None:
+        trainer.start_from(start_from)
     log = RunLog(folder)
     parameters = sum(p.numel() for p in task.module.parameters())
     logger.info("%s parameters, %s", f"{parameters:,}", "bf16" if trainer.autocast else "float32")

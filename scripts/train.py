@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("recipe", nargs="?", help="name of a file in configs/; none lists them")
     parser.add_argument("overrides", nargs="*", help="path=value, for example loop.images=50000")
     parser.add_argument("--run", type=Path, help="folder of the run (default runs/<recipe>)")
+    parser.add_argument("--from", dest="start", type=Path, help="run or part to take weights from")
     parser.add_argument("--device", default=None, help="cpu, cuda, mps (default: cuda if there)")
     parser.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -43,7 +44,13 @@ def main() -> int:
             return 0
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = arguments.run or Path("runs") / arguments.recipe
-        recipe.run(resolved, folder, device=torch.device(device), progress=not arguments.quiet)
+        recipe.run(
+            resolved,
+            folder,
+            device=torch.device(device),
+            progress=not arguments.quiet,
+            start_from=arguments.start,
+        )
     except LdmError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -157,3 +157,49 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert config.lr_at(0, 1000) == pytest.approx(0.01, rel=0.01)
     assert config.lr_at(500, 1000) == pytest.approx(0.5)
     assert config.lr_at(1000, 1000) == pytest.approx(0.0)
+
+
+def test_a_run_starts_from_anothers_averages(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", 24, 24)
+    trainer = Trainer(Regression(), OPTIM, LoopConfig(images=24), device=CPU)
+    trainer.start_from(tmp_path / "first")
+    for name, value in trainer.task.module.state_dict().items():
+        assert torch.equal(value, first.ema.shadow[name])
+        assert torch.equal(trainer.ema.shadow[name], value)
+    assert trainer.images == 0
+    with pytest.raises(CheckpointError, match="no checkpoints/"):
+        trainer.start_from(tmp_path)
+    other = Regression()
+    other.module = nn.Linear(3, 3)
+    with pytest.raises(CheckpointError, match="no start for this recipe"):
+        Trainer(other, OPTIM, LoopConfig(images=1), device=CPU).start_from(tmp_path / "first")
+
+
+class Convolution(Regression):
+    """One kernel on noise pictures."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Conv2d(3, 5, 3)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        x = torch.randn(len(batch), 3, 6, 6, generator=generator)
+        return {"loss": (self.module(x) - x[:, :1, 1:-1, 1:-1]).square().mean((1, 2, 3))}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_resumes_to_the_same_weights(tmp_path: Path, channels_last: bool) -> None:
+    def trained(folder: str, stops: list[int]) -> Tensor:
+        for stop in stops:
+            config = LoopConfig(images=stop, channels_last=channels_last, precision="float32")
+            trainer = Trainer(Convolution(), OptimConfig(decay="constant"), config, device=CPU)
+            resume(trainer, tmp_path / folder / "checkpoints")
+            log = RunLog(tmp_path / folder, tensorboard=False)
+            train(trainer, batches, log, meta={}, progress=False)
+            log.close()
+        weight = trainer.task.module.weight
+        assert isinstance(weight, Tensor)
+        assert weight.is_contiguous() != channels_last
+        return weight.detach()
+
+    assert torch.equal(trained("straight", [40]), trained("stopped", [20, 40]))

@@ -85,6 +85,28 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{folder}: cannot be read ({error})") from error
 
 
+def weights(folder: Path) -> dict[str, Tensor]:
+    """Weights to start another run from: a run's averages, or an exported part's, in float32.
+
+    Raises:
+        CheckpointError: the folder holds neither.
+    """
+    published = steps(folder / "checkpoints")
+    if published:
+        tensors, _ = load(published[-1])
+        return {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise CheckpointError(
+            f"{folder} holds no checkpoints/ and {len(files)} safetensors files: name the folder "
+            "of a run or of one exported part"
+        )
+    try:
+        return {k: v.float() for k, v in load_file(files[0]).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{files[0]} cannot be read ({error})") from error
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """An optimiser's state as named tensors: `{prefix}.{parameter index}.{slot}`."""
     state = optimizer.state_dict()["state"]

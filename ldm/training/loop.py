@@ -129,6 +129,19 @@ class Trainer:
                 f"optim.warmup_images or set loop.precision=float32."
             )
 
+    def start_from(self, folder: Path) -> None:
+        """Take over weights, and nothing else, from another run or an exported part.
+
+        Raises:
+            CheckpointError: the folder has none, or they are another network's.
+        """
+        tensors = checkpoint.weights(folder)
+        try:
+            self.task.module.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder} is no start for this recipe: {error}") from error
+        self.ema.load_state_dict(tensors)
+
     def save(self, root: Path, meta: dict[str, Any]) -> Path:
         """Publish a checkpoint of everything that has a memory."""
         tensors = {f"model.{k}": v for k, v in self.task.module.state_dict().items()}
@@ -140,7 +153,7 @@ class Trainer:
         return checkpoint.save(root, self.images, tensors, {**meta, **counters}, self.config.keep)
 
     def load(self, folder: Path) -> None:
-        """Take over a checkpoint that `save` wrote."""
+        """Take over the whole of a checkpoint that `save` wrote."""
         tensors, meta = checkpoint.load(folder)
         self.task.module.load_state_dict(_under(tensors, "model."))
         self.ema.load_state_dict(_under(tensors, "ema."))

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ldm.conditioning.cond import Cond
 from ldm.networks.dit import DiT, DiTConfig
+from ldm.networks.flat import Flat, FlatConfig
 from ldm.networks.mlp import Mlp, MlpConfig
 from ldm.networks.prior import PriorConfig, PriorTransformer
+from ldm.networks.refinenet import RefineNet, RefineNetConfig
 from ldm.networks.unet import UNet, UNetConfig
 
 B, TOKENS, WIDTH = 3, 5, 12
@@ -79,6 +81,11 @@ CASES = {
     "mlp with a vector": Case(
         partial(Mlp, MlpConfig(dim=2, out_dim=2, width=16, vector_dim=WIDTH)), (2,), (2,),
         ("vector",),
+    ),
+    "flat": Case(partial(Flat, FlatConfig(shape=(2, 4, 6), width=16)), (2, 4, 6), (2, 4, 6)),
+    "refinenet": Case(
+        partial(RefineNet, RefineNetConfig(in_channels=2, channels=8, time_dim=16)),
+        (2, 8, 6), (2, 8, 6),
     ),
 }  # fmt: skip
 

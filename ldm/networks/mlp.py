@@ -24,6 +24,10 @@ class MlpConfig:
     depth: int = 4
     vector_dim: int | None = None
 
+    def build(self) -> Mlp:
+        """The network, with fresh weights."""
+        return Mlp(self)
+
 
 class MlpBlock(nn.Module):
     """A residual layer whose norm is scaled and shifted by the time. x `[b c]` -> `[b c]`."""

@@ -139,6 +139,8 @@ class Stage(nn.Module):
             time_embed=stage_config.time_embed,
             head=stage_config.head,
         )
+        self.objective = stage_config.objective.build()
+        self.register_module("objective_memory", self.objective.memory())
         self.made_with: dict[str, str] = {}
 
     @property
@@ -150,7 +152,7 @@ class Stage(nn.Module):
         """Named terms, each [b]; the mean of "loss" is to be minimised."""
         x0 = self.codec.encode(batch, generator)
         cond = self.conditioner(batch, generator=generator)
-        return self.config.objective(self.denoiser, x0, cond, generator)
+        return self.objective(self.denoiser, x0, cond, generator)
 
     def sample(
         self,

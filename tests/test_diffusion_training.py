@@ -49,7 +49,7 @@ from ldm.diffusion.times import Times
         Discrete(num_steps=10),
         LogitNormal(),
         LogNormalSigma(),
-        LossSecondMoment(num_steps=10),
+        LossSecondMoment(num_steps=10).build(),
     ],
     ids=lambda t: type(t).__name__,
 )
@@ -76,24 +76,6 @@ def test_times_have_their_distributions() -> None:
     assert abs(sigma.mean() + 1.2) < 0.08 and abs(sigma.std() - 1.2) < 0.05
     logit = torch.logit((LogitNormal(mean=0.5, std=0.7)(process, n, draws())[0] - 1e-3) / 0.999)
     assert abs(logit.mean() - 0.5) < 0.05 and abs(logit.std() - 0.7) < 0.03
-
-
-def test_loss_second_moment_draws_by_root_mean_square_without_bias() -> None:
-    """2102.09672 eq. 18; uniform until every step has its history."""
-    process, times = LinearChain(num_steps=4), LossSecondMoment(num_steps=4, history=3)
-    t = (torch.arange(4) + 1).double() / 4
-    loss = torch.tensor([1.0, 2.0, 3.0, 10.0]).double()
-    for round_ in range(5):
-        times(process, 1, draws())
-        times.update(t, loss * (1 if round_ >= 2 else 100))
-        even = torch.full((4,), 0.25).double()
-        if round_ < 2:
-            torch.testing.assert_close(times.probabilities(), even)
-    torch.testing.assert_close(times.probabilities(), 0.999 * loss / 16 + 0.001 * even)
-    drawn, weight = times(process, 40_000, draws())
-    values = loss[(drawn * 4).round().long() - 1]
-    assert abs((weight * values).mean() - loss.mean()) < 0.02
-    assert times.state_dict()["losses"].shape == (4, 3)
 
 
 @pytest.mark.parametrize("weighting", [EpsUnit(), ElboWeight(), MinSnr(), P2()], ids=str)
@@ -174,17 +156,3 @@ def test_sliced_score_matching_finds_the_true_score() -> None:
     means[1].backward()
     assert net.factor.grad is None  # of the last network
     assert SlicedScoreMatching()(denoiser, x0[:8], None, draws())["loss"].requires_grad
-
-
-def test_importance_weights_multiply_the_loss() -> None:
-    process = LinearChain(num_steps=4)
-    denoiser = Denoiser(Wrong(process, Eps()), process, Eps())
-    times = LossSecondMoment(num_steps=4, history=1)
-    times.update((torch.arange(4) + 1).double() / 4, torch.tensor([1.0, 2.0, 3.0, 10.0]))
-    times(process, 1, draws())
-    times.update((torch.arange(4) + 1).double() / 4, torch.tensor([1.0, 2.0, 3.0, 10.0]))
-    plain = times.probabilities().clone()
-    terms = Mse(times=times)(denoiser, data(8), None, draws())
-    drawn = torch.multinomial(plain, 8, replacement=True, generator=draws())
-    torch.testing.assert_close(terms["loss"], terms["mse"] / (4 * plain[drawn]))
-    assert int(times.counts.sum()) == 8 + 8  # it heard the losses

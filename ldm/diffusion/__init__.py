@@ -94,6 +94,7 @@ from ldm.diffusion.times import (
     Discrete,
     LogitNormal,
     LogNormalSigma,
+    LossHistory,
     LossSecondMoment,
     Uniform,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "LogSnrGrid",
     "LogSnrTime",
     "LogitNormal",
+    "LossHistory",
     "LossSecondMoment",
     "Mask",
     "MinSnr",

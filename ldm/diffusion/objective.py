@@ -6,13 +6,14 @@ of the network serve every term of an objective.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.diffusion.denoiser import Denoiser
 from ldm.diffusion.noise import normal_like
@@ -21,6 +22,7 @@ from ldm.diffusion.times import Times, Uniform
 from ldm.diffusion.weighting import Unit, Weighting
 
 Terms = dict[str, Tensor]
+AnyObjective = TypeVar("AnyObjective", bound="Objective")
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,19 @@ def mean_flat(x: Tensor) -> Tensor:
     return x.flatten(1).mean(1)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """Draw times and noise, evaluate the network once, weigh the loss."""
 
-    times: Times
+    times: Times = field(default_factory=Uniform)
+
+    def build(self: AnyObjective) -> AnyObjective:
+        """The objective to train with: its times built, with the memory of those that have one."""
+        return dataclasses.replace(self, times=self.times.build())
+
+    def memory(self) -> nn.Module | None:
+        """What a checkpoint must hold of a built objective beside the denoiser."""
+        return self.times.memory()
 
     @abstractmethod
     def terms(self, drawn: Drawn, generator: torch.Generator) -> Terms:
@@ -66,7 +77,7 @@ class Objective(ABC):
         t, weight = (v.to(x0.device) for v in self.times(denoiser.process, len(x0), generator))
         eps = normal_like(x0, generator)
         terms = self.terms(Drawn(denoiser, cond, x0, eps, t), generator)
-        self.times.update(t, terms["loss"].detach())
+        self.times.update(denoiser.process, t, terms["loss"].detach())
         return {**terms, "loss": weight.to(terms["loss"].dtype) * terms["loss"]}
 
 
@@ -78,7 +89,6 @@ class Mse(Objective):
     unit weight; denoising score matching (Vincent 2011) is Score with weight sigma^2, or Eps.
     """
 
-    times: Times = field(default_factory=Uniform)
     weighting: Weighting = field(default_factory=Unit)
     space: Prediction | None = None
 
@@ -100,7 +110,6 @@ class Sum(Objective):
     """
 
     parts: tuple[tuple[float, Objective], ...]
-    times: Times = field(default_factory=Uniform)
 
     def terms(self, drawn: Drawn, generator: torch.Generator) -> Terms:
         found = [part.terms(drawn, generator) for _, part in self.parts]
@@ -116,8 +125,6 @@ class SlicedScoreMatching(Objective):
 
     Song et al. 2019 (arXiv 1905.07088) eq. 8, the form of reduced variance; no use is made of eps.
     """
-
-    times: Times = field(default_factory=Uniform)
 
     def terms(self, drawn: Drawn, generator: torch.Generator) -> Terms:
         x = drawn.x_t.detach().requires_grad_()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ldm.diffusion.process import Process
 
@@ -25,8 +25,16 @@ class Times(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Draw t [b] and weight [b], float64, on the generator's device."""
 
-    def update(self, t: Tensor, loss: Tensor) -> None:  # noqa: B027
+    def update(self, process: Process, t: Tensor, loss: Tensor) -> None:  # noqa: B027
         """Hear the losses [b] found at t [b]; most distributions do not listen."""
+
+    def build(self) -> Times:
+        """What training draws from: itself, unless it has a memory to be made."""
+        return self
+
+    def memory(self) -> nn.Module | None:
+        """What a checkpoint must hold of it; most distributions remember nothing."""
+        return None
 
 
 def _uniform(b: int, generator: torch.Generator) -> Tensor:
@@ -111,40 +119,75 @@ class LogNormalSigma(Times):
         return t, torch.ones_like(t)
 
 
-class LossSecondMoment(nn.Module, Times):
+@dataclass(frozen=True, kw_only=True)
+class LossSecondMoment(Times):
     """Steps of an even chain, drawn in proportion to the root mean square of their last losses.
 
     Nichol & Dhariwal 2021 (arXiv 2102.09672) eq. 18: `history` losses a step, uniform until every
-    step has them, mixed with `uniform` of the uniform distribution, weight 1/(N p). An nn.Module,
-    so that its history is checkpointed; under several processes each keeps its own.
+    step has them, mixed with `uniform` of the uniform distribution, weight 1/(N p). This is the
+    setting; `build` makes the `LossHistory` from which is drawn.
     """
 
-    losses: Tensor  # [n history]
-    counts: Tensor  # [n]
+    num_steps: int = 1000
+    history: int = 10
+    uniform: float = 0.001
 
-    def __init__(self, *, num_steps: int, history: int = 10, uniform: float = 0.001) -> None:
+    def __post_init__(self) -> None:
+        if self.num_steps < 2 or self.history < 1 or not 0 < self.uniform <= 1:
+            raise ValueError(
+                f"{self}: num_steps is 2 or more, history 1 or more, uniform above 0 and up to 1."
+            )
+
+    def build(self) -> LossHistory:
+        return LossHistory(self)
+
+    def __call__(
+        self, process: Process, b: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError(
+            f"{self} is a setting without a memory. Draw from what its build() makes: "
+            "`objective = objective.build()`, and keep `objective.memory()` with the model."
+        )
+
+
+class LossHistory(nn.Module, Times):
+    """The memory of `LossSecondMoment`: a module, so that it is saved with the model and resumed.
+
+    It hears losses while in training mode, and not in evaluation. Where torch.distributed runs,
+    every process must take part in each training loss: their losses are gathered, so that all
+    draw from one and the same history, as in 2102.09672's code. Losses that are not finite are
+    passed over.
+    """
+
+    losses: Tensor  # [n history] float32, a ring for each step
+    counts: Tensor  # [n], losses heard in all
+
+    def __init__(self, config: LossSecondMoment) -> None:
         super().__init__()
-        self.num_steps, self.history, self.uniform = num_steps, history, uniform
-        self.register_buffer("losses", torch.zeros(num_steps, history, dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(num_steps, dtype=torch.long))
-        self._ends = (0.0, 1.0)
+        self.config = config
+        self.register_buffer("losses", torch.zeros(config.num_steps, config.history))
+        self.register_buffer("counts", torch.zeros(config.num_steps, dtype=torch.long))
+
+    def memory(self) -> nn.Module:
+        return self
 
     def probabilities(self) -> Tensor:
         """p of each step, [n] float64."""
-        even = torch.full_like(self.losses[:, 0], 1 / self.num_steps)
-        if int(self.counts.min()) < self.history:
+        losses = self.losses.double()
+        even = torch.full_like(losses[:, 0], 1 / len(losses))
+        if int(self.counts.min()) < self.config.history:
             return even
-        root = self.losses.square().mean(1).sqrt()
-        return (1 - self.uniform) * root / root.sum() + self.uniform * even
+        root = losses.square().mean(1).sqrt()
+        share = root / root.sum().clamp(min=torch.finfo(root.dtype).tiny)
+        return (1 - self.config.uniform) * share + self.config.uniform * even
 
     def forward(
         self, process: Process, b: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         p = self.probabilities().to(generator.device)
         index = torch.multinomial(p, b, replacement=True, generator=generator)
-        self._ends = process.t_min, process.t_max
-        t = _spread(process, index.double() / (self.num_steps - 1))
-        return t, 1 / (self.num_steps * p[index])
+        t = _spread(process, index.double() / (len(p) - 1))
+        return t, 1 / (len(p) * p[index])
 
     def __call__(
         self, process: Process, b: int, generator: torch.Generator
@@ -152,9 +195,32 @@ class LossSecondMoment(nn.Module, Times):
         return self.forward(process, b, generator)
 
     @torch.no_grad()
-    def update(self, t: Tensor, loss: Tensor) -> None:
-        low, high = self._ends
-        indices = ((t - low) / (high - low) * (self.num_steps - 1)).round().long()
-        for index, value in zip(indices.tolist(), loss.tolist(), strict=True):
-            self.losses[index, int(self.counts[index]) % self.history] = value
-            self.counts[index] += 1
+    def update(self, process: Process, t: Tensor, loss: Tensor) -> None:
+        if not self.training:
+            return
+        heard = gather_rows(torch.stack([t.double(), loss.double()], dim=1))
+        t, loss = heard[heard.isfinite().all(1)].to(self.losses.device).unbind(1)
+        place = (t - process.t_min) / (process.t_max - process.t_min)
+        self._remember((place * (len(self.losses) - 1)).round().long(), loss.float())
+
+    def _remember(self, index: Tensor, loss: Tensor) -> None:
+        """Put each loss [b] into the ring of its step [b]; of too many at once the last stay."""
+        same = index[:, None] == index
+        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)
+        slot = (self.counts[index] + before) % self.config.history
+        stays = after < self.config.history
+        self.losses[index[stays], slot[stays]] = loss[stays]
+        self.counts.index_add_(0, index, torch.ones_like(index))
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of every process, in the order of ranks: [b k] -> [sum of b, k]; alone, as given."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows
+    counts = [torch.empty_like(rows[:1, 0]) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, rows.new_full((1,), len(rows)))
+    sizes = [int(count) for count in counts]
+    padded = torch.cat([rows, rows.new_zeros(max(sizes) - len(rows), rows.shape[1])])
+    found = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(found, padded)
+    return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])

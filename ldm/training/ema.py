@@ -22,6 +22,7 @@ class Ema:
     def __init__(self, module: nn.Module, half_life: float, ramp: float = 0.05) -> None:
         self.module, self.half_life, self.ramp = module, half_life, ramp
         self.shadow = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.averaged = [k for k, _ in module.named_parameters(remove_duplicate=False)]
 
     @torch.no_grad()
     def update(self, batch: int, images: int) -> None:
@@ -29,11 +30,10 @@ class Ema:
         half_life = min(self.half_life, max(images, 1) * self.ramp)
         keep = 0.5 ** (batch / max(half_life, 1e-8))
         state = self.module.state_dict()
-        floats = [k for k, v in state.items() if v.is_floating_point()]
         torch._foreach_lerp_(
-            [self.shadow[k] for k in floats], [state[k].detach() for k in floats], 1 - keep
+            [self.shadow[k] for k in self.averaged], [state[k] for k in self.averaged], 1 - keep
         )
-        for k in state.keys() - set(floats):
+        for k in state.keys() - set(self.averaged):
             self.shadow[k].copy_(state[k])
 
     @contextmanager

@@ -12,6 +12,8 @@ import logging
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""

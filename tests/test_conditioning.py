@@ -222,6 +222,15 @@ def test_blur_is_a_gaussian_that_keeps_the_mean() -> None:
     assert torch.allclose(y[1].sum(), torch.tensor(1.0))
 
 
+def test_low_resolution_of_grey_pictures() -> None:
+    grey = LowResConfig(small=4, large=8, channels=1).build()
+    batch = Batch(key=("a", "b"), image=torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
+    concat = grey(batch).concat
+    assert concat is not None and torch.equal(concat, torch.ones(2, 1, 8, 8))
+    with pytest.raises(ValueError, match="built for"):
+        LOW_RES.build()(whole_batch(2).replace(image=torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
+
+
 def test_bad_input_is_named() -> None:
     batch = whole_batch(2)
     with pytest.raises(ValueError, match="labels run from 0 to 5"):

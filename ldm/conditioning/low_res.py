@@ -5,7 +5,7 @@ The picture is enlarged to the target's size and joined to the network's input (
 forgives the faults of what it will be given (Ho et al. 2021, arXiv 2106.15282, section 3; unCLIP,
 arXiv 2204.06125, section 2.1, blurs).
 
-b batch; l side of the small picture; s side of the large one
+b batch; c channels; l side of the small picture; s side of the large one
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from ldm.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class LowResConfig:
-    """small, large: sides in pixels. In training, each sample draws its own strength up to these:
+    """small, large: sides in pixels; channels: 3, or 1 for grey pictures.
 
+    In training, each sample draws its own strength up to these:
     max_blur: deviation in small pixels of a 3 x 3 Gaussian (unCLIP: 0.6);
     max_noise: deviation of Gaussian noise, for pixels in [-1, 1]. drop: rate of dropout.
     """
@@ -35,11 +36,14 @@ class LowResConfig:
     max_blur: float = 0.6
     max_noise: float = 0.1
     drop: float = 0.0
+    channels: int = 3
 
     def __post_init__(self) -> None:
         check_rate("drop", self.drop)
         if not 1 <= self.small < self.large:
             raise ConfigError(f"small {self.small} must be positive and below large {self.large}")
+        if self.channels < 1:
+            raise ConfigError(f"channels is {self.channels}; a picture has 1 or more")
         if self.max_blur < 0 or self.max_noise < 0:
             raise ConfigError(
                 f"max_blur {self.max_blur} and max_noise {self.max_noise} must not be negative"
@@ -50,16 +54,16 @@ class LowResConfig:
 
 
 class LowRes(Conditioner):
-    """`batch.image` of side large (reduced here) or small -> concat `[b 3 s s]`, about [-1, 1]."""
+    """`batch.image` of side large (reduced here) or small -> concat `[b c s s]`, about [-1, 1]."""
 
     def __init__(self, config: LowResConfig) -> None:
         super().__init__()
         self.config = config
-        self.null_colour = null_parameter(3, 1, 1)
+        self.null_colour = null_parameter(config.channels, 1, 1)
 
     def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Cond:
         large = self.config.large
-        null = self.null_colour.expand(3, large, large)
+        null = self.null_colour.expand(-1, large, large)
         grid = None
         if batch.image is not None:
             small = self._small(batch.image)
@@ -70,7 +74,7 @@ class LowRes(Conditioner):
         return Cond(concat=or_null(grid, null, drop, len(batch)))
 
     def _small(self, image: Tensor) -> Tensor:
-        """Pixels in [-1, 1], `[b 3 l l]`."""
+        """Pixels in [-1, 1], `[b c l l]`."""
         small, large = self.config.small, self.config.large
         if image.shape[-2:] not in ((small, small), (large, large)):
             raise ValueError(

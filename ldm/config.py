@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 KIND_MODULES = (
     "autoencoder",
+    "ldm.classifier",
     "ldm.conditioning",
     "ldm.data",
     "ldm.diffusion",

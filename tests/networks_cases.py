@@ -83,6 +83,9 @@ CASES = {
         ("vector",),
     ),
     "flat": Case(partial(Flat, FlatConfig(shape=(2, 4, 6), width=16)), (2, 4, 6), (2, 4, 6)),
+    "flat, more channels": Case(
+        partial(Flat, FlatConfig(shape=(2, 4, 6), out_channels=4, width=16)), (2, 4, 6), (4, 4, 6)
+    ),
     "refinenet": Case(
         partial(RefineNet, RefineNetConfig(in_channels=2, channels=8, time_dim=16)),
         (2, 8, 6), (2, 8, 6),

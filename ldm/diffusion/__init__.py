@@ -23,6 +23,7 @@ from ldm.diffusion.chain import (
     Tabulated,
     ZeroTerminalSnr,
 )
+from ldm.diffusion.code import Between, CodeHead, CodeKl, CodeL1
 from ldm.diffusion.denoiser import (
     Denoise,
     Denoiser,
@@ -78,7 +79,9 @@ from ldm.diffusion.prediction import (
     V,
 )
 from ldm.diffusion.process import VE, Edm, LinearFlow, Process, SubVP, VPCosine, VPLinear
+from ldm.diffusion.progressive import Progress, progressive
 from ldm.diffusion.sample import Snapshot, invert, sample, start, trajectory
+from ldm.diffusion.slerp import lerp, slerp
 from ldm.diffusion.solvers import Ancestral, Ddim, DpmSolverPP2M, Euler, Heun, Solver
 from ldm.diffusion.stochastic import (
     EulerMaruyama,
@@ -98,6 +101,7 @@ from ldm.diffusion.times import (
     LossSecondMoment,
     Uniform,
 )
+from ldm.diffusion.untimed import Untimed
 from ldm.diffusion.variance import FixedLarge, FixedSmall, LearnedLogit, LearnedRange
 from ldm.diffusion.variational import Elbo, ElboVariance, Vlb
 from ldm.diffusion.weighting import P2, ElboWeight, EpsUnit, Likelihood, MinSnr, Unit
@@ -109,8 +113,12 @@ __all__ = [
     "AdaptiveRk45",
     "Ancestral",
     "Antithetic",
+    "Between",
     "Bound",
     "Coarse",
+    "CodeHead",
+    "CodeKl",
+    "CodeL1",
     "CosineChain",
     "Ddim",
     "Denoise",
@@ -172,6 +180,7 @@ __all__ = [
     "PreviousMean",
     "PreviousMeanShift",
     "Process",
+    "Progress",
     "QuadraticGrid",
     "RademacherTrace",
     "Replacing",
@@ -201,6 +210,7 @@ __all__ = [
     "UniformGrid",
     "Unit",
     "UnitInput",
+    "Untimed",
     "V",
     "VPCosine",
     "VPLinear",
@@ -218,8 +228,11 @@ __all__ = [
     "dynamic_threshold",
     "invert",
     "latent_bound",
+    "lerp",
     "normal_like",
+    "progressive",
     "sample",
+    "slerp",
     "start",
     "trajectory",
     "within",

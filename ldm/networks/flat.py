@@ -10,17 +10,21 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ldm.networks.blocks import Conditions, check_condition
+from ldm.networks.blocks import Conditions
 from ldm.networks.mlp import Mlp, MlpConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatConfig:
-    """shape: (c, h, w) of x and of the answer; width, depth: of the MLP."""
+    """shape: (c, h, w) of x; out_channels: of the answer (None: c, more for a learned variance);
+    width, depth: of the MLP; vector_dim: width of cond.vector (None: no such).
+    """
 
     shape: tuple[int, int, int]
+    out_channels: int | None = None
     width: int = 256
     depth: int = 3
+    vector_dim: int | None = None
 
     def build(self) -> Flat:
         """The network, with fresh weights."""
@@ -28,18 +32,26 @@ class FlatConfig:
 
 
 class Flat(nn.Module):
-    """forward: x `[b c h w]`, time `[b]` (about 0..1000), cond (nothing) -> `[b c h w]`."""
+    """forward: x `[b c h w]`, time `[b]` (about 0..1000), cond (vector or none) -> `[b c' h w]`."""
 
     def __init__(self, config: FlatConfig) -> None:
         super().__init__()
         self.config = config
-        size = math.prod(config.shape)
-        self.mlp = Mlp(MlpConfig(dim=size, out_dim=size, width=config.width, depth=config.depth))
+        channels, *side = config.shape
+        self.answer = (config.out_channels or channels, *side)
+        self.mlp = Mlp(
+            MlpConfig(
+                dim=math.prod(config.shape),
+                out_dim=math.prod(self.answer),
+                width=config.width,
+                depth=config.depth,
+                vector_dim=config.vector_dim,
+            )
+        )
 
     def forward(self, x: Tensor, time: Tensor, cond: Conditions) -> Tensor:
         if x.ndim != 4 or tuple(x.shape[1:]) != self.config.shape:
             wanted = " ".join(str(n) for n in self.config.shape)
             raise ValueError(f"this network takes x [b {wanted}], not {tuple(x.shape)}")
-        check_condition("vector", cond.vector, 2, None)
         y: Tensor = self.mlp(x.flatten(1), time, cond)
-        return y.view_as(x)
+        return y.unflatten(1, self.answer)

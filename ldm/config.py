@@ -28,6 +28,7 @@ KIND_MODULES = (
     "ldm.classifier",
     "ldm.conditioning",
     "ldm.data",
+    "ldm.dequantise",
     "ldm.diffusion",
     "ldm.networks",
     "ldm.recipe",

@@ -1,4 +1,4 @@
-"""NCSN's conditional RefineNet, small: instance norm++ told of the noise, ELU, dilated convolutions.
+"""NCSN's conditional RefineNet, small: instance norm++ told of the noise, ELU, dilation.
 
 Song & Ermon 2019 (arXiv 1907.05600) appendix A, after RefineNet (Lin et al. 2016, 1611.06612):
 stages that see ever further, then blocks that join them from the deepest up. Their table of one row

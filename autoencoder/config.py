@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoencoder.blocks import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from autoencoder.vae import AutoencoderKL
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 PLAIN_CLASS, PATCH_CLASS = "AutoencoderKL", "PatchAutoencoderKL"
@@ -89,6 +92,12 @@ class AutoencoderConfig:
                 )
         if self.latents_std is not None and not all(s > 0 for s in self.latents_std):
             raise ValueError("latents_std must be positive in every channel")
+
+    def build(self) -> AutoencoderKL:
+        """The KL autoencoder with fresh weights."""
+        from autoencoder.vae import AutoencoderKL
+
+        return AutoencoderKL(self)
 
     @property
     def factor(self) -> int:

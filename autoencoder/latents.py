@@ -6,23 +6,42 @@ mean and a spread for each channel cost nothing more. Shapes: b batch, c latent 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from autoencoder.config import AutoencoderConfig
 from autoencoder.posterior import DiagonalGaussian
-from autoencoder.vae import AutoencoderKL
 
 
-class Latents:
+class LatentModel(Protocol):
+    """What is asked of an autoencoder here: `AutoencoderKL` and `AutoencoderVQ` have it."""
+
+    @property
+    def config(self) -> AutoencoderConfig: ...
+
+    def encode(self, x: Tensor) -> DiagonalGaussian: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+    def fingerprint(self) -> str: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+Model = TypeVar("Model", bound=LatentModel)
+
+
+class Latents(Generic[Model]):
     """Pictures to normalised latents and back; the scale of the autoencoder never leaves this.
 
     The statistics are those of the model's configuration: `latents_mean` and `latents_std` where
     they were measured, else `shift_factor` and `scaling_factor` of published weights.
     """
 
-    def __init__(self, model: AutoencoderKL) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -57,7 +76,7 @@ class Latents:
 
 
 @torch.no_grad()
-def measure_latents(model: AutoencoderKL, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def measure_latents(model: LatentModel, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel, [c] and [c], float64.
 
     Those of a latent drawn from the posterior: the variance is that of the means plus the mean of

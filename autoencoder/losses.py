@@ -80,6 +80,17 @@ class ReconstructionLoss(nn.Module):
             `perceptual`: the feature distance. `kl`: nats for the whole latent. `mse`: mean
             (x - y)^2, for PSNR = 10 log10(4 / mse); not minimised.
         """
+        terms = self.compare(x, y, generator)
+        rec = terms.pop("rec")
+        terms["kl"] = posterior.kl()
+        nll = rec if self.logvar is None else rec * (-self.logvar).exp() + self.logvar
+        loss = nll + self.config.kl * terms["kl"] / (x.shape[2] * x.shape[3])
+        return {"loss": loss, "rec": rec, **{k: v.detach() for k, v in terms.items()}}
+
+    def compare(
+        self, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """`rec` and its parts, as in `forward`, for an autoencoder of any kind."""
         config, error = self.config, (y.float() - x.float())
         terms = {"l1": error.abs().mean(dim=(1, 2, 3)), "mse": error.square().mean(dim=(1, 2, 3))}
         rec = terms["l1"]
@@ -90,10 +101,7 @@ class ReconstructionLoss(nn.Module):
             a, b = _same_crop(y, x, config.perceptual_crop, generator)
             terms["perceptual"] = self.perceptual(a, b)
             rec = rec + config.perceptual * terms["perceptual"]
-        terms["kl"] = posterior.kl()
-        nll = rec if self.logvar is None else rec * (-self.logvar).exp() + self.logvar
-        loss = nll + config.kl * terms["kl"] / (x.shape[2] * x.shape[3])
-        return {"loss": loss, "rec": rec, **{k: v.detach() for k, v in terms.items()}}
+        return {**terms, "rec": rec}
 
 
 def difference_l1(error: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class AutoencoderTraining:
         """A fresh task, drawn from torch's global generator; a linear path is fitted to data."""
         task = AutoencoderTask(self)
         if self.autoencoder.linear_path:
-            fit_linear(task.model, _first(stream.epoch(), self.fit))
+            fit_linear(task.model, first_pictures(stream.epoch(), self.fit))
         return task
 
 
@@ -174,7 +174,7 @@ class AutoencoderTask:
 
     def samples(self, batch: Pictures, generator: torch.Generator) -> Tensor:
         """Up to eight originals, then as many reconstructions: uint8 [2b 3 H W]."""
-        x = _pixels(batch)[:8]
+        x = pixels_of(batch)[:8]
         both = torch.cat([x, self.model(x).float()])
         return to_uint8(both)
 
@@ -188,7 +188,7 @@ class AutoencoderTask:
         own = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         self.model.load_state_dict(own)
         self.model.eval()
-        mean, std = measure_latents(self.model, _first(batches(), self.config.measure))
+        mean, std = measure_latents(self.model, first_pictures(batches(), self.config.measure))
         if self.config.pooled_spread:
             std = std.square().mean().sqrt().expand_as(std)
         self.model.set_statistics(mean, std)
@@ -198,7 +198,7 @@ class AutoencoderTask:
         self, batch: Pictures, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, DiagonalGaussian]:
         """The picture, its reconstruction from a drawn latent, and the posterior."""
-        x = _pixels(batch)
+        x = pixels_of(batch)
         posterior = self.model.encode(x)
         z = posterior.sample(generator)
         if self.config.latent_noise:
@@ -216,18 +216,18 @@ class AutoencoderTask:
         return {"loss": total, "adversarial": judged.detach(), "adversarial_weight": weight}
 
 
-def _first(batches: Iterator[Pictures], count: int) -> Iterator[Tensor]:
+def first_pictures(batches: Iterator[Pictures], count: int) -> Iterator[Tensor]:
     """Batches [b 3 H W] in [-1, 1] until `count` pictures were given."""
     seen = 0
     for batch in batches:
-        x = _pixels(batch)
+        x = pixels_of(batch)
         yield x
         seen += len(x)
         if seen >= count:
             return
 
 
-def _pixels(batch: Pictures) -> Tensor:
+def pixels_of(batch: Pictures) -> Tensor:
     """uint8 [b 3 H W] -> float [b 3 H W] in [-1, 1]."""
     if batch.image is None:
         raise ValueError("the batch has no pictures: ask for 'image' where the data is configured")

@@ -3,6 +3,7 @@
 Training CLIP (`ldm.conditioning.clip_training`) is imported by those who do it.
 """
 
+from ldm.conditioning.clean import CleanPicture, CleanPictureConfig
 from ldm.conditioning.clip import Clip
 from ldm.conditioning.concat import ConcatConfig, ConditionerConfig
 from ldm.conditioning.cond import Cond
@@ -24,6 +25,8 @@ from ldm.conditioning.text import (
 from ldm.conditioning.text_tower import TextTowerConfig
 
 __all__ = [
+    "CleanPicture",
+    "CleanPictureConfig",
     "Clip",
     "Concat",
     "ConcatConfig",

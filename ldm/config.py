@@ -25,11 +25,14 @@ T = TypeVar("T")
 
 KIND_MODULES = (
     "autoencoder",
+    "ldm.binary",
     "ldm.classifier",
     "ldm.conditioning",
     "ldm.data",
     "ldm.dequantise",
     "ldm.diffusion",
+    "ldm.first_stage",
+    "ldm.learned_schedule",
     "ldm.networks",
     "ldm.recipe",
     "ldm.samplers",

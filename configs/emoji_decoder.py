@@ -47,7 +47,10 @@ def recipe() -> Recipe:
                 ),
                 process=LinearFlow(),
                 prediction=Flow(),
-                objective=Mse(times=LogitNormal()),
+                # Neighbouring latents agree, so that the layout of a picture can be read off until
+                # t is about 0.9 and is decided above it: a third of the training has its place
+                # there. With LogitNormal() it was 1.4 %, and all pictures of a seed had one shape.
+                objective=Mse(times=LogitNormal(mean=1.5, std=1.2)),
                 multiple=2,
             ),
             clip="runs/model/clip",

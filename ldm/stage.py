@@ -31,6 +31,7 @@ from ldm.diffusion.denoiser import (
     TimeEmbed,
     UnitInput,
 )
+from ldm.diffusion.learned import LearnedConfig
 from ldm.diffusion.noise import Noise
 from ldm.diffusion.objective import Objective
 from ldm.diffusion.prediction import Prediction
@@ -108,7 +109,7 @@ class StageConfig:
     codec: CodecConfig
     conditioner: Buildable
     network: Buildable
-    process: Process
+    process: Process | LearnedConfig
     prediction: Prediction
     objective: Objective
     input_scale: InputScale = UnitInput()
@@ -133,7 +134,7 @@ class Stage(nn.Module):
         self.conditioner = stage_config.conditioner.build()  # type: ignore[assignment]
         self.denoiser = Denoiser(
             stage_config.network.build(),
-            stage_config.process,
+            stage_config.process.build(),
             stage_config.prediction,
             input_scale=stage_config.input_scale,
             time_embed=stage_config.time_embed,

@@ -35,15 +35,11 @@ class Chain(Process):
         return 1.0
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        table = _table(self).to(t.device)
-        place = t * len(table) - 1
-        below = place.detach().floor().clamp(0, len(table) - 2).long()
-        return logsnr_to_level(torch.lerp(table[below], table[below + 1], place - below))
+        return between_steps(_table(self).to(t.device), t)
 
 
 @functools.lru_cache(maxsize=64)
 def _table(chain: Chain) -> Tensor:
-    """log-SNR after each step: [N] float64. log alpha-bar is the running sum of log(1 - beta)."""
     betas = chain.betas()
     if len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
         raise ValueError(
@@ -51,8 +47,20 @@ def _table(chain: Chain) -> Tensor:
             "more are needed, each between 0 and 1. For a chain that ends in pure noise wrap it "
             "in ZeroTerminalSnr."
         )
+    return logsnr_table(betas)
+
+
+def logsnr_table(betas: Tensor) -> Tensor:
+    """log-SNR after each step, [N] -> [N]. log alpha-bar is the running sum of log(1 - beta)."""
     log_signal = torch.log1p(-betas).cumsum(0)
     return log_signal - torch.log(-torch.expm1(log_signal))
+
+
+def between_steps(table: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha, sigma at t [b] in [1/N, 1], log-SNR linear between the steps' table [N]."""
+    place = t * len(table) - 1
+    below = place.detach().floor().clamp(0, len(table) - 2).long()
+    return logsnr_to_level(torch.lerp(table[below], table[below + 1], place - below))
 
 
 @dataclass(frozen=True, kw_only=True)

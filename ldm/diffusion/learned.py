@@ -8,6 +8,7 @@ Shapes: b batch, h hidden units.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,16 @@ from torch import Tensor, nn
 from ldm.diffusion.process import Process, logsnr_to_level
 
 
+class LearnedConfig(ABC):
+    """Settings of a process with parameters: they stand where a process stands in a recipe."""
+
+    @abstractmethod
+    def build(self) -> Process:
+        """The process, an nn.Module with fresh parameters."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class LearnedLinearConfig:
+class LearnedLinearConfig(LearnedConfig):
     """gamma linear between two learned ends."""
 
     gamma_min: float = -13.3
@@ -28,7 +37,7 @@ class LearnedLinearConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonotoneConfig:
+class MonotoneConfig(LearnedConfig):
     """gamma a monotone network of `hidden` units between two learned ends."""
 
     gamma_min: float = -13.3

@@ -51,6 +51,10 @@ class Process(ABC):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha(t), sigma(t): [b] float64 -> [b], [b] float64."""
 
+    def build(self) -> Process:
+        """What a denoiser works with: itself. A `LearnedConfig` makes a module here."""
+        return self
+
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """d alpha/dt, d sigma/dt: [b] -> [b], [b] float64, by automatic differentiation.
 

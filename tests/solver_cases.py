@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from ldm.diffusion import (
     Heun,
     LadderStep,
     Langevin,
-    LogSnrGrid,
     Noise,
     PredictorCorrector,
+    Process,
     ReverseDiffusion,
     SigmaFrame,
     SignalFrame,
@@ -29,21 +30,49 @@ from ldm.diffusion import (
     UniformGrid,
     UniPC,
 )
+from ldm.diffusion.grids import Grid
 
-ORDERS: dict[str, tuple[Solver, Any, float]] = {
-    "ddim": (Ddim(), LogSnrGrid(), 1),
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Solver):
+    """UniPC whose first three points are exact: its order p + 1 is that of a started method."""
+
+    solver: UniPC
+
+    def step(
+        self, denoise: Any, process: Process, x: Tensor, t: Tensor, s: Tensor,
+        carry: Any, noise: Noise,
+    ) -> tuple[Tensor, Any]:
+        count, past = carry or (0, None)
+        moved, past = self.solver.step(denoise, process, x, t, s, past, noise)
+        if count < 3:
+            exact = AdaptiveRk45(rtol=1e-12, atol=1e-12)
+            moved, past = exact.step(denoise, process, x, t, s, None, noise)[0], past._replace(x=x)
+        return moved, (count + 1, past)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle(Grid):
+    """Even in log-SNR where data and noise are alike: there high orders show at few steps."""
+
+    def __call__(self, process: Process, n: int) -> Tensor:
+        return process.t_of_logsnr(torch.linspace(-1.5, 1.5, n, dtype=torch.float64))
+
+
+# solver, the grid in which its order shows, and the order
+ORDERS: dict[str, tuple[Solver, Grid, int]] = {
+    "ddim": (Ddim(), Middle(), 1),
     "euler": (Euler(), UniformGrid(), 1),
-    "euler-sigma": (Euler(frame=SigmaFrame()), LogSnrGrid(), 1),
+    "euler-sigma": (Euler(frame=SigmaFrame()), Middle(), 1),
     "heun": (Heun(), UniformGrid(), 2),
-    "heun-sigma": (Heun(frame=SigmaFrame()), LogSnrGrid(), 2),
-    "heun-signal": (Heun(frame=SignalFrame()), LogSnrGrid(), 2),
-    "2m": (DpmSolverPP2M(), LogSnrGrid(), 2),
-    "2s": (DpmSolverPP2S(), LogSnrGrid(), 2),
-    "unipc1": (UniPC(order=1), LogSnrGrid(), 2),
-    "unipc2": (UniPC(order=2), LogSnrGrid(), 3),
-    "unipc3": (UniPC(order=3), LogSnrGrid(), 3),
+    "heun-sigma": (Heun(frame=SigmaFrame()), Middle(), 2),
+    "heun-signal": (Heun(frame=SignalFrame()), Middle(), 2),
+    "2m": (DpmSolverPP2M(), Middle(), 2),
+    "2s": (DpmSolverPP2S(), Middle(), 2),
+    "unipc1": (UniPC(order=1), Middle(), 2),
+    "unipc2": (UniPC(order=2), Middle(), 3),
+    "unipc3": (Started(solver=UniPC(order=3)), Middle(), 4),
 }
-LATE = ("2m", "unipc2", "unipc3")  # whose first steps of lower order take longer to fade
 STOCHASTIC: dict[str, Solver] = {
     "ddim1": Ddim(eta=1.0),
     "small": Ancestral(),
@@ -57,6 +86,7 @@ STOCHASTIC: dict[str, Solver] = {
 }
 EVERY: dict[str, Solver] = {
     **{name: case[0] for name, case in ORDERS.items()},
+    "unipc3": UniPC(order=3),
     **STOCHASTIC,
     "rk45": AdaptiveRk45(rtol=1e-7, atol=1e-7),
 }

@@ -12,6 +12,7 @@ from oracles import GAUSS, PAIR, Mixture
 from torch import Tensor
 
 from ldm.diffusion import (
+    VE,
     Denoised,
     Edm,
     ExactTrace,
@@ -33,6 +34,7 @@ from ldm.diffusion import (
     continuous_bound,
     discrete_bound,
     latent_bound,
+    progressive,
 )
 from ldm.diffusion.bounds import gaussian_kl
 from ldm.diffusion.likelihood import Trace
@@ -43,6 +45,7 @@ from ldm.diffusion.variance import Variance
 WIDE: dict[str, Process] = {
     "vp": VPLinear(beta_max=60.0),
     "subvp": SubVP(beta_max=60.0, t_min=0.01),
+    "ve": VE(sigma_min=0.002, sigma_max=20_000.0),
     "edm": Edm(t_min=0.002, t_max=20_000.0),
     "flow": LinearFlow(t_max=0.99999),
 }
@@ -164,6 +167,26 @@ def test_the_discrete_bound_with_the_small_variance_is_the_brute_sum() -> None:
     alpha, sigma = process.alpha_sigma(times[0])
     prior = alpha**2 * (MEAN**2 + STD**2) / (2 * sigma**2)
     torch.testing.assert_close((SHARE * bound.prior).sum(), prior)
+
+
+def test_progressive_coding_of_a_gaussian_is_exact() -> None:
+    """2006.11239 section 4.3: rate and distortion follow from the posterior variance, and the last
+    rate is the bound without its reconstruction."""
+    process = VPLinear()
+    times = UniformGrid()(process, 12)
+    denoise, small = LINE.bind(process), FixedSmall()
+    found = progressive(denoise, process, X0_NODES, times, Nodes(), variance=small)
+    assert found.rate.shape == found.distortion.shape == (12, 9)
+    left = posterior_variance(process, times)
+    torch.testing.assert_close(found.distortion @ SHARE, left)
+    snr = process.logsnr(times).exp()
+    steps = ((snr[1:] - snr[:-1]) / 2 * left[:-1]).cumsum(0)
+    prior = snr[:1] * (MEAN**2 + STD**2) / 2
+    torch.testing.assert_close(found.rate @ SHARE, torch.cat([prior, prior + steps]))
+    bound = discrete_bound(
+        denoise, process, X0_NODES, times, Nodes(), variance=small, decoder=GaussianDecoder()
+    )
+    torch.testing.assert_close(found.rate[-1] + bound.reconstruction, bound.total)
 
 
 def test_the_discrete_bound_falls_to_the_continuous_one() -> None:

@@ -35,6 +35,7 @@ from ldm.diffusion import (
     VPLinear,
     invert,
     sample,
+    slerp,
     trajectory,
 )
 from ldm.diffusion.prediction import Denoised
@@ -196,6 +197,22 @@ def test_inversion_returns_and_its_error_falls_with_steps() -> None:
         errors.append((back - x0).square().mean().sqrt().item())
     assert errors[0] > 1.6 * errors[1] > 2.5 * errors[2]
     assert errors[2] < 0.05
+
+
+def test_slerp_is_an_arc_that_keeps_the_length_of_noise() -> None:
+    """2010.02502 eq. 67; a straight line between two noises is shorter in the middle."""
+    first, second = (Noise([seed, seed + 9]).normal((3, 8, 8), torch.float64) for seed in (1, 2))
+    share = torch.tensor([0.3, 0.5], dtype=torch.float64)
+    found = slerp(first, second, share)
+    for a, b, x, part in zip(first, second, found, share, strict=True):
+        theta = torch.acos((a * b).sum() / (a.norm() * b.norm()))
+        expected = torch.sin((1 - part) * theta) * a + torch.sin(part * theta) * b
+        torch.testing.assert_close(x, expected / theta.sin())
+    assert (found.flatten(1).norm(dim=1) / first.flatten(1).norm(dim=1) - 1).abs().max() < 0.1
+    assert ((first + second) / 2).flatten(1).norm() < 0.8 * first.flatten(1).norm()
+    torch.testing.assert_close(slerp(first, second, torch.tensor([0.0, 1.0]))[1], second[1])
+    torch.testing.assert_close(slerp(first, second, torch.tensor([0.0, 1.0]))[0], first[0])
+    torch.testing.assert_close(slerp(first, 2 * first, share)[0], 1.3 * first[0])  # one direction
 
 
 def test_every_step_can_be_seen() -> None:

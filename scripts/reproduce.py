@@ -1,7 +1,8 @@
 """Reproduce a method's claim:  python scripts/reproduce.py ddpm     (or several, or all)
 
 Trains what configs/papers/NAME.py describes, measures, and writes results/papers/NAME.md with
-figures. Stopped runs resume; finished ones are skipped.
+figures. Stopped runs resume; finished ones are skipped. With --summary it only writes the table of
+verdicts anew, beside the pages and into README.md.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="shorter trainings: a rehearsal")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--again", action="store_true", help="measure anew what has its page")
+    parser.add_argument("--summary", action="store_true", help="only write the tables of verdicts")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
     from ldm.errors import LdmError
-    from ldm.papers import run
+    from ldm.papers import page, run
 
+    if arguments.summary:
+        page.update_readme(Path("README.md"), arguments.results)
+        print(page.summary(arguments.results))
+        return 0
     if not arguments.names:
         print("\n".join(run.names()))
         return 0

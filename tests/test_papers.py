@@ -11,6 +11,7 @@ import torch
 
 from ldm import config
 from ldm.data.groups import ShardConfig
+from ldm.data.pairs import Pairs
 from ldm.diffusion import Noise
 from ldm.errors import ConfigError
 from ldm.papers import run
@@ -22,15 +23,18 @@ from ldm.tasks import StageTask
 from ldm.training import Trainer
 
 CPU = torch.device("cpu")
-EMOJI = Path(__file__).parent / "fixtures" / "emoji"
+FIXTURES = Path(__file__).parent / "fixtures"
+EMOJI = FIXTURES / "emoji"
 EVERY = [(name, variant) for name in run.names() for variant in run.recipes(name)]
 
 
 def small(plan: Recipe) -> Recipe:
-    """The recipe on four samples a step; shards are the fixture's."""
+    """The recipe on four samples a step; shards and pairs are the fixtures'."""
     changes: dict[str, object] = {"batch_size": 4}
     if isinstance(plan.data, ShardConfig):
         changes |= {"sources": (str(EMOJI),), "workers": 0}
+    if isinstance(plan.data, Pairs):
+        changes["path"] = str(FIXTURES / "pairs" / Path(plan.data.path).name)
     return dataclasses.replace(plan, data=dataclasses.replace(plan.data, **changes))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class DiTConfig:
     """Sizes of a DiT; `dit_config` names the published ones.
 
     vector_dim: width of cond.vector (None: none); context_dim: width of cond.tokens, which are
-    cross-attended in each block as in PixArt-alpha (arXiv 2310.00426), None as published.
+    cross-attended in each block as in PixArt-alpha (arXiv 2310.00426), None as published;
+    concat_channels: of cond.concat, joined to x before it is cut into patches.
     """
 
     in_channels: int
@@ -50,11 +52,16 @@ class DiTConfig:
     ff_mult: int = 4
     vector_dim: int | None = None
     context_dim: int | None = None
+    concat_channels: int = 0
     attention: Backend = "auto"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+
+    def build(self) -> DiT:
+        """The network, with fresh weights."""
+        return DiT(self)
 
 
 def dit_config(
@@ -123,7 +130,8 @@ class DiT(nn.Module):
         width, area = config.width, config.patch_size**2
         self.time = TimeEmbedding(width)
         self.vector = None if config.vector_dim is None else nn.Linear(config.vector_dim, width)
-        self.stem = nn.Linear(config.in_channels * area, width)
+        joined = config.in_channels + config.concat_channels
+        self.stem = nn.Linear(joined * area, width)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zeroed(nn.Linear(width, 2 * width))
@@ -132,7 +140,8 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, time: Tensor, cond: Conditions) -> Tensor:
         self._check(x, cond)
         p, rows, columns = self.config.patch_size, *x.shape[2:]
-        h = self.stem(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p))
+        joined = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
+        h = self.stem(rearrange(joined, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p))
         h = h + sinusoid_2d(rows // p, columns // p, self.config.width, device=x.device).to(h.dtype)
         embedding = self.time(time)
         if self.vector is not None:
@@ -152,4 +161,10 @@ class DiT(nn.Module):
             )
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
         check_condition("tokens", cond.tokens, 3, self.config.context_dim)
-        check_condition("concat", cond.concat, 4, None)
+        expected = (x.shape[0], self.config.concat_channels, *x.shape[2:])
+        given = None if cond.concat is None else tuple(cond.concat.shape)
+        if given != (expected if self.config.concat_channels else None):
+            raise ValueError(
+                f"this network takes {self.config.concat_channels} channels of cond.concat on the "
+                f"grid of x; got {given} beside x {tuple(x.shape)}"
+            )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ldm.errors import ConfigError
 from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding, Measured, Table
+
+MARKS = ("<!-- verdicts: python scripts/reproduce.py --summary -->", "<!-- end of verdicts -->")
+"""Around the table in the project's README."""
 
 
 def write_page(bench: Bench, study: Study, findings: list[Finding], seconds: float) -> Path:
@@ -97,15 +102,35 @@ def summary(results: Path) -> Path:
         "Made by `python scripts/reproduce.py all`. Each page has the published figure, marked as "
         "such, what was measured here, and how.",
         "",
-        "| method | claim | measured here | verdict |",
-        "|---|---|---|---|",
+        *verdicts(results),
     ]
-    for path in sorted(results.glob("*.json")):
-        record = json.loads(path.read_text())
-        for i, finding in enumerate(record["findings"]):
-            title = f"[{record['title']}]({record['name']}.md)" if i == 0 else ""
-            verdict = "holds" if finding["holds"] else "does not hold here"
-            lines.append(f"| {title} | {finding['claim']} | {finding['measured']} | {verdict} |")
     path = results / "README.md"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def verdicts(results: Path, prefix: str = "") -> list[str]:
+    """A table of every claim and its verdict; `prefix` leads from the reader to the pages."""
+    lines = ["| method | claim | measured here | verdict |", "|---|---|---|---|"]
+    for path in sorted(results.glob("*.json")):
+        record = json.loads(path.read_text())
+        for i, finding in enumerate(record["findings"]):
+            title = f"[{record['title']}]({prefix}{record['name']}.md)" if i == 0 else ""
+            verdict = "holds" if finding["holds"] else "does not hold here"
+            lines.append(f"| {title} | {finding['claim']} | {finding['measured']} | {verdict} |")
+    return lines
+
+
+def update_readme(readme: Path, results: Path) -> None:
+    """Put the table of verdicts between the two marks of a file.
+
+    Raises:
+        ConfigError: the marks are not there, once each and in order.
+    """
+    before, opening, rest = readme.read_text().partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not opening or not closing or MARKS[0] in rest or MARKS[1] in after:
+        raise ConfigError(f"{readme} needs {MARKS[0]} and, below it, {MARKS[1]}, once each")
+    prefix = Path(os.path.relpath(results, readme.parent)).as_posix() + "/"
+    table = "\n".join(verdicts(results, prefix))
+    readme.write_text(f"{before}{opening}\n{table}\n{closing}{after}")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoencoder import Latents
 from autoencoder.pixels import from_uint8
+from ldm.codec import Latents
 from ldm.data.batch import Batch
 from ldm.errors import DataError
 

@@ -7,21 +7,26 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import PAIR, Mixture
+from oracles import PAIR, SMOOTH, Mixture, begin
+from solver_cases import EVERY
 from torch import Tensor, nn
 
 from ldm.diffusion import (
+    X0,
     Ancestral,
     Denoiser,
     Edm,
     Eps,
     FixedLarge,
     GuidedAncestral,
+    Karras,
     LinearChain,
     LinearFlow,
+    LogSnrGrid,
     Noise,
     Prediction,
     Process,
+    Score,
     V,
     VarianceHead,
     VPCosine,
@@ -32,6 +37,7 @@ from ldm.diffusion import (
     clip_guidance,
     clip_x0,
     dynamic_threshold,
+    sample,
     within,
 )
 from ldm.diffusion.prediction import Denoised, Flow
@@ -114,6 +120,45 @@ def test_cfg_is_the_score_of_the_sharpened_posterior(scale: float) -> None:
         torch.testing.assert_close(guided.x0, exact.x0, rtol=1e-7, atol=1e-7)
         torch.testing.assert_close(guided.eps, exact.eps, rtol=1e-7, atol=1e-7)
         assert net.calls == 1
+
+
+PREDICTIONS = (X0(), Eps(), V(), Score(), Flow(), Karras())
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_each_guidance_of_each_prediction_on_each_process_is_the_posterior(name: str) -> None:
+    """The product of processes, predictions and guidances, against p(x) p(y|x)^3."""
+    process = SMOOTH[name]
+    x, places = points()
+    t = process.t_min + (process.t_max - process.t_min) * places
+    x = x * process.at(t, x).sigma
+    exact = classifier(PAIR.bind(process), process, label_of(process, 0), 3.0)(x, t)
+    for prediction in PREDICTIONS:
+        denoiser = Denoiser(LabelNet(process, prediction), process, prediction)
+        strong, weak = (denoiser.bind(label) for label in labels())
+        for guided in (
+            cfg(denoiser, *labels(), 3.0),
+            autoguidance(strong, weak, 3.0),
+            classifier(weak, process, label_of(process, 0), 3.0),
+        ):
+            found = guided(x, t)
+            torch.testing.assert_close(found.x0, exact.x0, rtol=1e-7, atol=1e-7)
+            torch.testing.assert_close(found.eps, exact.eps, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_solver_draws_alike_from_guided_networks_of_each_prediction(name: str) -> None:
+    """The product of solvers, predictions and guidance: one noise, one sample."""
+    process, solver = SMOOTH["cosine"], EVERY[name]
+    times = LogSnrGrid()(process, 4)
+    exact = classifier(PAIR.bind(process), process, label_of(process, 0), 2.0)
+    x, noise = begin(process, times, range(3))
+    expected = sample(exact, process, solver, times, x, noise)
+    for prediction in PREDICTIONS:
+        denoiser = Denoiser(LabelNet(process, prediction), process, prediction)
+        x, noise = begin(process, times, range(3))
+        found = sample(cfg(denoiser, *labels(3), 2.0), process, solver, times, x, noise)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_cfg_leaves_the_variance_channels_alone() -> None:

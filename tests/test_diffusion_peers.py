@@ -25,11 +25,16 @@ from ldm.diffusion import (
     LeadingGrid,
     LinearChain,
     LinearFlow,
+    LinspaceGrid,
+    LogSnrGrid,
     Noise,
+    QuadraticGrid,
     ScaledTime,
+    ShiftedGrid,
     SigmaFrame,
     Solver,
     TrailingGrid,
+    UniformGrid,
     UniPC,
     V,
     VPCosine,
@@ -130,6 +135,27 @@ def test_grids_are_those_of_diffusers() -> None:
             scheduler.set_timesteps(n)
             found = grid(CHAIN, n) * 1000 - 1
             torch.testing.assert_close(found, scheduler.timesteps.double(), rtol=0, atol=1e-9)
+
+
+def test_the_other_grids_are_the_published_formulas() -> None:
+    """2102.09672's code, 2010.02502 appendix D.2, 2206.00927 section 3.3, 2403.03206 eq. 23."""
+    steps = LinspaceGrid()(CHAIN, 7) * 1000 - 1
+    expected = [round(i * 999 / 6) for i in range(7)]  # both ends; a stride that is not whole
+    torch.testing.assert_close(steps.flip(0).tolist(), [float(i) for i in expected])
+    steps = QuadraticGrid()(CHAIN, 20) * 1000 - 1
+    expected = [int((i * 800**0.5 / 19) ** 2) for i in range(20)]
+    assert (steps.flip(0) - torch.tensor(expected)).abs().max() <= 1  # where i^2 c is whole
+    gaps = VPCosine().logsnr(LogSnrGrid()(VPCosine(), 9)).diff()
+    torch.testing.assert_close(gaps, gaps[:1].expand(8))
+    flow = LinearFlow()
+    even = torch.linspace(1, 0, 5, dtype=torch.float64)
+    found = ShiftedGrid(shift=3.0)(LinearFlow(t_min=1e-9, t_max=1.0), 5)
+    torch.testing.assert_close(found, 3 * even / (1 + 2 * even), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(ShiftedGrid(shift=1.0)(flow, 5), UniformGrid()(flow, 5))
+    for grid in (LinspaceGrid(), QuadraticGrid(), LogSnrGrid(), ShiftedGrid(), UniformGrid()):
+        process = flow if isinstance(grid, ShiftedGrid) else CHAIN
+        times = grid(process, 12)
+        assert times.dtype == torch.float64 and (times.diff() < 0).all()
 
 
 def test_adaptive_rk45_agrees_with_scipy() -> None:

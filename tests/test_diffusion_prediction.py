@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ EVERY = pytest.mark.parametrize(
 
 @EVERY
 def test_round_trip(process: Process, prediction: Prediction) -> None:
-    """(x0, eps) -> y -> (x0, eps): 1e-10 in float64; 1e-5 in float32 inside the range."""
+    """(x0, eps) -> y -> (x0, eps): 1e-10 in float64; 1e-5 in float32, both ends included."""
     places = torch.tensor([0.0, 0.13, 0.5, 0.77, 1.0], dtype=torch.float64)
     t = process.t_min + (process.t_max - process.t_min) * places
     draws = torch.Generator().manual_seed(1)
@@ -64,10 +65,9 @@ def test_round_trip(process: Process, prediction: Prediction) -> None:
     assert ((found.x0 - x0).abs() * level.alpha < 1e-10).all()
     assert ((found.eps - eps).abs() * level.sigma.clamp(max=1) < 1e-10).all()
     single = prediction.denoised(process, t, x.float(), y.float())
-    middle = slice(1, 4)
-    if process.alpha_sigma(t)[1].max() < 2:
-        assert ((single.x0 - x0).abs() * level.alpha)[middle].max() < 1e-5
-        assert ((single.eps - eps).abs() * level.sigma)[middle].max() < 1e-5
+    size = (level.alpha * x0).abs() + (level.sigma * eps).abs() + 1  # of what is subtracted
+    assert ((single.x0 - x0).abs() * level.alpha < 1e-5 * size).all()
+    assert ((single.eps - eps).abs() * level.sigma < 1e-5 * size).all()
 
 
 @EVERY
@@ -129,6 +129,27 @@ def test_a_prediction_refuses_where_it_is_undefined(
     with pytest.raises(ValueError, match="Use ") as refusal:
         Denoiser(nn.Identity(), process, prediction)
     assert instead in str(refusal.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromClean(Process):
+    """alpha = sqrt(1 - t), sigma = sqrt(t), from t = 0, where nothing is noise."""
+
+    t_min: float = 0.0
+    t_max: float = 0.9
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return (1 - t).sqrt(), t.sqrt()
+
+
+@pytest.mark.parametrize(
+    "prediction", [X0(), Score(), Karras(), Flow(), PreviousMean(), PreviousMeanShift()], ids=str
+)
+def test_a_process_without_noise_at_its_start_is_refused(prediction: Prediction) -> None:
+    """sigma is 0 there, and its slope infinite; V alone is defined everywhere."""
+    with pytest.raises(ValueError, match=r"Use V\(\)"):
+        Denoiser(nn.Identity(), FromClean(), prediction)
+    Denoiser(nn.Identity(), FromClean(), V())
 
 
 class Recorder(nn.Module):

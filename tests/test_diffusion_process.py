@@ -10,7 +10,9 @@ from oracles import FULL, SMOOTH
 from torch import Tensor
 
 from ldm.diffusion import (
+    VE,
     CosineChain,
+    Denoised,
     FractionChain,
     LearnedLinearConfig,
     LinearChain,
@@ -20,10 +22,12 @@ from ldm.diffusion import (
     ScaledLinearChain,
     SubVP,
     Tabulated,
+    UniformGrid,
     VPCosine,
     VPLinear,
     ZeroTerminalSnr,
 )
+from ldm.diffusion.step import velocity
 
 ALL: dict[str, Process] = {
     **FULL,
@@ -71,6 +75,39 @@ def test_drift_and_diffusion_are_those_of_the_published_sdes() -> None:
     torch.testing.assert_close(ve.diffusion_sq(t), rate, rtol=1e-9, atol=1e-9)
     edm = FULL["edm"]
     torch.testing.assert_close(edm.diffusion_sq(t), 2 * t, rtol=1e-9, atol=1e-12)
+
+
+def test_the_chain_tends_to_the_vp_sde() -> None:
+    """2011.13456 appendix B: N betas of beta(t)/N, in the limit; the gap falls as 1/N."""
+    t = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
+    gaps = []
+    for n in (100, 1000, 10_000):
+        chain = LinearChain(num_steps=n, beta_start=0.1 / n, beta_end=20 / n)
+        gaps.append((chain.logsnr(t) - VPLinear().logsnr(t)).abs().max().item())
+    assert gaps[0] > 8 * gaps[1] > 64 * gaps[2]
+    assert gaps[2] < 0.02
+
+
+def test_ncsns_levels_are_an_even_grid_of_ve() -> None:
+    """1907.05600 section 4.2: ten levels in geometric progression from 1 to 0.01."""
+    process = VE(sigma_min=0.01, sigma_max=1.0)
+    sigma = process.alpha_sigma(UniformGrid()(process, 10))[1]
+    torch.testing.assert_close(sigma[0].item(), 1.0)
+    torch.testing.assert_close(sigma[1:] / sigma[:-1], torch.full((9,), 0.01 ** (1 / 9)).double())
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_flow_is_the_drift_less_half_the_scores_share(name: str) -> None:
+    """2011.13456 eq. 13: alpha' x0 + sigma' eps = f x - g^2 score/2, for every process."""
+    process, t = FULL[name], inside(FULL[name])
+    x0, eps = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0)).double()
+    x = process.perturb(x0, t, eps)
+    score = -eps / process.at(t, x).sigma
+    f, g_sq = process.drift(t)[:, None], process.diffusion_sq(t)[:, None]
+    expected = f * x - g_sq * score / 2
+    found = velocity(process, Denoised(x0, eps), t)
+    size = (f * x).abs() + (g_sq * score).abs()  # of what is subtracted
+    assert ((found - expected).abs() <= 1e-10 * (1 + size)).all()
 
 
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "flow"])
@@ -154,6 +191,10 @@ def test_zero_terminal_snr_ends_in_noise_and_keeps_its_start() -> None:
     alpha, sigma = process.alpha_sigma(ends)
     assert alpha[1] == 0 and sigma[1] == 1
     torch.testing.assert_close(alpha[0], base.alpha_sigma(ends)[0][0])
+    t = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    first, last = (base.alpha_sigma(ends)[0][i] for i in (0, 1))  # 2305.08891 algorithm 1
+    expected = (base.alpha_sigma(t)[0] - last) * first / (first - last)
+    torch.testing.assert_close(process.alpha_sigma(t)[0], expected)
     with pytest.raises(ValueError, match="VPLinear"):
         ZeroTerminalSnr(base=LinearFlow())
 

@@ -164,3 +164,49 @@ def test_the_interior_learns_from_the_square_and_the_ends_from_the_bound() -> No
     square.mean().backward(inputs=process.interior())
     for parameter in denoiser.parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0
+
+
+def _interior_gradient(process: Any, loss: Tensor) -> Tensor:
+    found = torch.autograd.grad(loss, process.interior(), retain_graph=True)
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+def test_the_interiors_gradient_is_twice_each_loss_times_its_own() -> None:
+    """2107.00630 appendix I.2: grad L^2 = 2 L grad L, item by item."""
+    torch.manual_seed(0)
+    process = MonotoneConfig(gamma_min=-6.0, gamma_max=4.0, hidden=4).build()
+    denoiser = oracle(PAIR, process, Eps())
+    bits = Elbo(decoder=GaussianDecoder())(denoiser, data(4), None, draws())["loss"]
+    square = ElboVariance()(denoiser, data(4), None, draws())["loss"]
+    by_item = [
+        2 * size.sqrt().detach() * _interior_gradient(process, bit)
+        for size, bit in zip(square, bits, strict=True)
+    ]
+    found = _interior_gradient(process, square.mean())
+    torch.testing.assert_close(found, torch.stack(by_item).mean(0), rtol=1e-6, atol=1e-9)
+
+
+def test_training_the_interior_lowers_the_variance_and_leaves_the_bound() -> None:
+    """2107.00630 section 5.1, from a schedule that is far from a good one."""
+    torch.manual_seed(0)
+    process = MonotoneConfig(gamma_min=-6.0, gamma_max=4.0, hidden=8).build()
+    with torch.no_grad():
+        process.inner.mul_(8)
+    denoiser = oracle(PAIR, process, Eps())
+
+    def bits() -> Tensor:
+        return Elbo(decoder=GaussianDecoder())(denoiser, data(1500), None, draws())["diffusion"]
+
+    before = bits()
+    optimiser = torch.optim.Adam(process.interior(), lr=0.1)
+    for step in range(30):
+        loss = ElboVariance()(denoiser, data(64, step), None, draws(step))["loss"].mean()
+        gradients = torch.autograd.grad(loss, process.interior())
+        for parameter, gradient in zip(process.interior(), gradients, strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+    after = bits()
+    assert after.var() < 0.8 * before.var()
+    error = ((after.var() + before.var()) / len(after)).sqrt()
+    assert (after.mean() - before.mean()).abs() < 4 * error
+    assert process.gamma_min.item() == -6.0 and process.gamma_range.item() == 10.0

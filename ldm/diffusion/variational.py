@@ -89,8 +89,11 @@ class Elbo(Objective):
 class ElboVariance(Objective):
     """The square of VDM's diffusion term: what the interior of a learned schedule minimises.
 
-    The bound does not depend on the interior, so its square follows the variance (2107.00630
-    appendix I.2). Train `Monotone.interior()` on this and everything else on `Elbo`.
+    The bound does not depend on the interior, so the gradient of its square, 2 L grad L, is that of
+    its variance (2107.00630 appendix I.2). Train `Monotone.interior()` on this and everything else
+    on `Elbo`. It takes a pass of its own: the paper multiplies each item's gradient by its 2 L
+    where it enters the schedule, but a backward pass of `Elbo` has summed the items by the time it
+    reaches the interior's parameters. The price is a second evaluation a step, in training alone.
     """
 
     times: Times = field(default_factory=Antithetic)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 KIND_MODULES = (
     "autoencoder",
+    "ldm.ar_prior",
     "ldm.binary",
     "ldm.classifier",
     "ldm.conditioning",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ldm.conditioning.caption import CaptionConfig
 from ldm.conditioning.low_res import LowResConfig
+from ldm.conditioning.masked import MaskedConfig
 from ldm.conditioning.sources import Concat, LabelsConfig, UnconditionalConfig
 from ldm.conditioning.text import TextConditionerConfig, UnclipConditionerConfig
 
@@ -14,6 +16,8 @@ PartConfig = (
     | TextConditionerConfig
     | UnclipConditionerConfig
     | LowResConfig
+    | CaptionConfig
+    | MaskedConfig
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, TextFeatures
 from ldm.errors import DataError
 
 
@@ -61,7 +61,7 @@ def rows_of(batch: Batch, rows: Tensor) -> Batch:
     parts: dict[str, Any] = {}
     for field in dataclasses.fields(batch):
         value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | TextFeatures):
             parts[field.name] = value[rows]
         elif isinstance(value, tuple):
             parts[field.name] = tuple(value[i] for i in rows.tolist())

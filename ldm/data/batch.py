@@ -48,7 +48,7 @@ class TextFeatures(_Movable):
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def __getitem__(self, rows: slice) -> TextFeatures:
+    def __getitem__(self, rows: slice | Tensor) -> TextFeatures:
         return TextFeatures(self.tokens[rows], self.pooled[rows], self.mask[rows])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ldm.conditioning import UnclipConditionerConfig
+from ldm.conditioning.layout import LayoutConfig
 from ldm.data.groups import ShardConfig
 from ldm.diffusion.grids import UniformGrid
 from ldm.diffusion.objective import Mse
@@ -31,6 +32,7 @@ def recipe() -> Recipe:
                     context_dim=192,
                     drop_image=0.2,
                     drop_text=0.3,
+                    layout=LayoutConfig(channels=32, height=8, width=8),
                 ),
                 network=UNetConfig(
                     in_channels=32,
@@ -43,6 +45,7 @@ def recipe() -> Recipe:
                     ff_mult=2,
                     context_dim=192,
                     vector_dim=192,
+                    concat_channels=32,
                     resample="conv",
                 ),
                 process=LinearFlow(),

@@ -291,9 +291,15 @@ class TextToImage:
                 raise RequestError(
                     f"{name} {value} is not a positive multiple of {unit}; the nearest is {near}"
                 )
+        grid = size[0] // self.space.model.factor, size[1] // self.space.model.factor
+        if self.decoder.conditioner.grid not in (None, grid):
+            side = self.image_size
+            raise RequestError(
+                f"this model draws {side} x {side} pixels only, not {size[1]} x {size[0]}"
+            )
         if size != (self.image_size, self.image_size):
             logger.warning("the model has only seen %d x %d pixels", *[self.image_size] * 2)
-        return size[0] // self.space.model.factor, size[1] // self.space.model.factor
+        return grid
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

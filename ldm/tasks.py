@@ -60,7 +60,7 @@ class StageTraining:
         autoencoder: folder of the autoencoder whose latents are diffused; None where none are.
         preview: how sample pictures are drawn during training.
         shape: of one item of x0.
-        measure: embeddings over which an `EmbeddingCodec` is measured.
+        measure: samples over which codec and conditioner are measured before training.
     """
 
     stage: StageConfig
@@ -142,16 +142,21 @@ class StageTask:
         return to_uint8(self.stage.codec.decode(x0))
 
     def measure(self, stream: Stream) -> None:
-        """Centre and scale of embeddings, from the data; other codecs need nothing."""
+        """What codec and conditioner take from the data before training; most take nothing."""
         if isinstance(self.stage.codec, codec.Embeddings):
-            found, seen = [], 0
-            for batch in stream.epoch():
-                assert batch.image_embedding is not None
-                found.append(batch.image_embedding)
-                seen += len(batch)
-                if seen >= self.config.measure:
-                    break
-            self.stage.codec.measure(found)
+            found = [batch.image_embedding for batch in self._first(stream)]
+            self.stage.codec.measure([e for e in found if e is not None])
+        encode = self.stage.codec.encode
+        self.stage.conditioner.measure((b, encode(b)) for b in self._first(stream))
+
+    def _first(self, stream: Stream) -> Iterator[Batch]:
+        """The first `measure` samples, or a few more."""
+        seen = 0
+        for batch in stream.epoch():
+            yield batch
+            seen += len(batch)
+            if seen >= self.config.measure:
+                return
 
     def export(self, folder: Path, tensors: dict[str, Tensor], batches: Batches) -> None:
         """Write the stage folder."""

@@ -11,7 +11,7 @@ b batch; e width of the vector; n tokens; d width of a token; c h w channels and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,16 @@ class Conditioner(nn.Module, ABC):
             raise ValueError(f"a batch has 1 sample or more, not {b}")
         cond: Cond = self(Batch(key=("",) * b))
         return cond
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The only (h, w) of x0 that this conditioner knows; None is any."""
+        return None
+
+    def measure(self, batches: Iterable[tuple[Batch, Tensor]]) -> None:
+        """Take from batches and their x0 `[b c h w]` what a conditioner may want before training;
+        most want nothing, and read nothing."""
+        del batches
 
 
 class Unconditional(Conditioner):

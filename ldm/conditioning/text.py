@@ -9,6 +9,7 @@ b batch; n text tokens; d width of a token; e width of a CLIP embedding; m width
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.conditioning.cond import Cond
+from ldm.conditioning.layout import Layout, LayoutConfig
 from ldm.conditioning.sources import (
     Conditioner,
     check_rate,
@@ -74,6 +76,7 @@ class UnclipConditionerConfig:
 
     embed_dim: e; text_dim: d; context_length: n; context_dim: m, what the network attends to;
     num_extra: tokens made of the image embedding; drop_image, drop_text: independent rates.
+    layout: a grid made of the image embedding, joined to the network's input (None: no such).
     """
 
     embed_dim: int
@@ -83,6 +86,7 @@ class UnclipConditionerConfig:
     num_extra: int = 4
     drop_image: float = 0.1
     drop_text: float = 0.5
+    layout: LayoutConfig | None = None
 
     def __post_init__(self) -> None:
         check_rate("drop_image", self.drop_image)
@@ -96,7 +100,8 @@ class UnclipConditioner(Conditioner):
     """For the decoder: vector `[b e]`, the image embedding; tokens `[b n+extra m]`.
 
     The tokens are the projected text tokens, then the extra ones projected from the image
-    embedding. A dropped image embedding is its null in both places.
+    embedding. A dropped image embedding is its null in each place. With a layout there is concat
+    `[b c h w]` too.
     """
 
     def __init__(self, config: UnclipConditionerConfig) -> None:
@@ -107,11 +112,24 @@ class UnclipConditioner(Conditioner):
         self.padding = null_parameter(config.context_length, config.context_dim)
         self.null_text = null_parameter(config.context_length, config.context_dim)
         self.null_image = null_parameter(config.embed_dim)
+        self.layout = None if config.layout is None else Layout(config.layout, config.embed_dim)
 
     def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Cond:
         image, text = self._image(batch, generator), self._text(batch, generator)
         extra = rearrange(self.from_image(image), "b (k m) -> b k m", k=self.config.num_extra)
-        return Cond(vector=image, tokens=torch.cat([text, extra], dim=1))
+        concat = None if self.layout is None else self.layout(image)
+        return Cond(vector=image, tokens=torch.cat([text, extra], dim=1), concat=concat)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        return None if self.layout is None else self.layout.config.shape[1:]
+
+    def measure(self, batches: Iterable[tuple[Batch, Tensor]]) -> None:
+        """Fit the layout on the batches' image embeddings and x0."""
+        if self.layout is not None:
+            found = [(b.image_embedding, x0) for b, x0 in batches if b.image_embedding is not None]
+            embedding = torch.cat([unit_variance(e) for e, _ in found])
+            self.layout.fit(embedding, torch.cat([x0 for _, x0 in found]))
 
     def _image(self, batch: Batch, generator: torch.Generator | None) -> Tensor:
         embedding = batch.image_embedding

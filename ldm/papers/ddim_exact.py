@@ -69,7 +69,8 @@ def exact_sweep(bench: Bench, chain: LinearChain) -> Finding:
         ),
         figures=(bench.plot("exact", drawn(found, order, COUNTS, "energy distance")),),
         comment=f"{n} points of a mixture of two Gaussians in the plane, DDPM's chain, even steps; "
-        "the energy distance is unbiased and may fall below 0 where there is nothing to see.",
+        "the energy distance is unbiased and may fall below 0 where there is nothing to see "
+        "(such points are not in the figure).",
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import Cond
-from ldm.diffusion import Euler, Noise, TrailingGrid, trajectory
+from ldm.diffusion import Ddim, Noise, TrailingGrid, trajectory
 from ldm.diffusion.sample import start_from
 
 
@@ -33,11 +33,14 @@ def detour(path: Tensor) -> float:
 
 @torch.no_grad()
 def walked(task: Any, z: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Path [k n ...] of Euler's method from standard normal z [n ...], and its times [k]."""
+    """Path [k n ...] from standard normal z [n ...] and its times [k], by DDIM.
+
+    On a straight flow that is Euler's method.
+    """
     denoiser = task.stage.denoiser
     process, denoise = denoiser.process, denoiser.bind(Cond())
     times = TrailingGrid()(process, steps)
     x = start_from(process, times, z)
-    moments = trajectory(denoise, process, Euler(), times, x, Noise([0]))
+    moments = trajectory(denoise, process, Ddim(), times, x, Noise([0]))
     path = torch.stack([x, *(moment.x for moment in moments)])
     return path, torch.cat([times, times.new_zeros(1)]).float()

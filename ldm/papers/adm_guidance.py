@@ -300,8 +300,9 @@ def unconditional_guided(
         claim="A classifier makes a conditional model of an unconditional one, at a larger scale",
         published="the released commands (guided-diffusion, README) guide the unconditional "
         "ImageNet-256 model with s = 10 and the conditional one with s = 1",
-        measured=f"the judge's agreement is {free} unguided (chance), {one} at s = 1 and {best} "
-        f"at s = {HIGH:g}, against {told} of the unguided conditional model",
+        measured=f"the judge's agreement is {free} unguided, where nothing tells "
+        f"it the label, {one} at s = 1 and {best} at s = {HIGH:g}, against {told} of the "
+        "unguided conditional model",
         holds=free.below(one) and one.below(best),
         table=sweep_table(sweep, "unconditional"),
         figures=(
@@ -332,7 +333,7 @@ def sweep_plot(sweep: Sweep) -> Any:
     """Agreement, precision, recall and Fréchet distance over the scale, for both models."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.2))
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
     for axes, measure in zip(
         figure.subplots(2, 2).flat, ("agreement", "precision", "recall", "frechet"), strict=True
     ):

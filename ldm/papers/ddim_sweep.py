@@ -109,5 +109,6 @@ def drawn(found: Grid, names: Sequence[str], counts: Sequence[int], what: str) -
         axes.errorbar(counts, [v.mean for v in values], errors, marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=what)
     axes.set_xticks(counts, [str(n) for n in counts])
+    axes.set_xticks([], minor=True)
     axes.legend()
     return figure

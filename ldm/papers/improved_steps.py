@@ -106,5 +106,6 @@ def drawn(found: Grid, names: list[str], what: str) -> Any:
         axes.errorbar(COUNTS, [v.mean for v in values], errors, marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=what)
     axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    axes.set_xticks([], minor=True)
     axes.legend()
     return figure

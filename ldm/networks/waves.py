@@ -32,6 +32,10 @@ class WavesConfig:
     base: Buildable
     exponents: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.exponents:
+            raise ValueError("no exponents were given; without waves take the base alone")
+
     def build(self) -> Waves:
         """The network, with fresh weights."""
         return Waves(self)

@@ -101,7 +101,7 @@ def classifier() -> Recipe:
         ),
         data=Digits(batch_size=32),
         optim=OptimConfig(lr=2e-3, weight_decay=0.05, warmup_images=1_000),
-        loop=LoopConfig(images=10_000, ema_half_life=1_000),
+        loop=LoopConfig(images=16_000, ema_half_life=1_000),
     )
 
 

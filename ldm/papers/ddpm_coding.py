@@ -47,10 +47,10 @@ def coding(bench: Bench, tasks: list[Any]) -> Finding:
     fine = Measured.over([c.fine for c in curves])
     rate = Measured.over([float(c.rate[-1]) for c in curves])
     last = Measured.over([c.total - float(c.rate[-1]) for c in curves])
-    prior = Measured.over([float(c.rate[0]) for c in curves])
+    prior = Measured.over([1e6 * float(c.rate[0]) for c in curves])
     rmse = Measured.over([float(c.rmse[-1]) for c in curves])
     rows = (
-        ("L_T, bits a pixel", prior),
+        ("L_T, millionths of a bit a pixel", prior),
         ("rate L_1 + ... + L_T, bits a pixel", rate),
         ("L_0, bits a pixel", last),
         ("RMSE at the end of the rate, on [0, 255]", rmse),

@@ -51,7 +51,7 @@ def schedules(
                 bench.pictures("noising", bytes_of(noised(processes)), ROW, enlarge=4),
             ),
             comment="L_simple models, small variance, started from pure noise at the later time. "
-            "Pictures: two digits under the linear schedule (above) and the cosine (below).",
+            "Pictures: two digits, each under the linear schedule and below it under the cosine.",
         ),
         Finding(
             claim="The cosine schedule gives fewer bits than the linear one",

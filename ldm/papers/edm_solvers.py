@@ -152,8 +152,9 @@ def solvers(bench: Bench) -> Finding:
         comment="Median over samples of the root mean square distance, in pixels of [-1, 1], to a "
         "fine solution from the same noise. A mean over samples decided nothing in a first run: a "
         "few that end at another digit (strayed) outweigh all others. The denoiser is exact (a "
-        "mixture of narrow Gaussians around a hundred digits), so all error is the solver's. Euler in sigma/alpha is DDIM. The second picture shows one "
-        "pixel of eight samples on their way: nearly straight in sigma, bent in VP's time.",
+        "mixture of narrow Gaussians around a hundred digits), so all error is the solver's. "
+        "Euler in sigma/alpha is DDIM. The second picture shows one pixel of eight samples on "
+        "their way: nearly straight in sigma, bent in VP's time.",
     )
 
 

@@ -24,6 +24,7 @@ from ldm.diffusion.chain import (
     ZeroTerminalSnr,
 )
 from ldm.diffusion.code import Between, CodeHead, CodeKl, CodeL1
+from ldm.diffusion.coupled import Coupled
 from ldm.diffusion.denoiser import (
     Denoise,
     Denoiser,
@@ -80,6 +81,7 @@ from ldm.diffusion.prediction import (
 )
 from ldm.diffusion.process import VE, Edm, LinearFlow, Process, SubVP, VPCosine, VPLinear
 from ldm.diffusion.progressive import Progress, progressive
+from ldm.diffusion.repeated import RepeatedGrid
 from ldm.diffusion.sample import Snapshot, invert, sample, start, trajectory
 from ldm.diffusion.slerp import lerp, slerp
 from ldm.diffusion.solvers import Ancestral, Ddim, DpmSolverPP2M, Euler, Heun, Solver
@@ -120,6 +122,7 @@ __all__ = [
     "CodeKl",
     "CodeL1",
     "CosineChain",
+    "Coupled",
     "Ddim",
     "Denoise",
     "Denoised",
@@ -183,6 +186,7 @@ __all__ = [
     "Progress",
     "QuadraticGrid",
     "RademacherTrace",
+    "RepeatedGrid",
     "Replacing",
     "Resampling",
     "ReverseDiffusion",

@@ -88,7 +88,7 @@ def recipe(task: StageTraining | ScheduleTraining) -> Recipe:
         task=task,
         data=Digits(batch_size=128),
         optim=OptimConfig(lr=2e-3, warmup_images=2_000),
-        loop=LoopConfig(images=60_000, ema_half_life=4_000),
+        loop=LoopConfig(images=100_000, ema_half_life=4_000),
     )
 
 

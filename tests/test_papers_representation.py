@@ -21,8 +21,8 @@ from ldm.diffusion import (
     VPCosine,
 )
 from ldm.networks.encoder import EncoderConfig
-from ldm.networks.flat import FlatConfig
-from ldm.networks.represented import RepresentedConfig
+from ldm.networks.flat import FlatConfig, FlatEncoderConfig
+from ldm.networks.represented import Represented, RepresentedConfig
 from ldm.networks.unet import UNetConfig
 
 D = 5
@@ -48,12 +48,17 @@ def config(*, timed: bool = False, said: int = D) -> RepresentedConfig:
     )
 
 
-def denoiser(**changes: object) -> Denoiser:
+def stirred(network: Represented) -> Represented:
+    """Layers that start at zero made to matter."""
     torch.manual_seed(0)
-    network = config(**changes).build()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+def denoiser(**changes: object) -> Denoiser:
+    network = stirred(config(**changes).build())
     return Denoiser(network, VPCosine(), V(), head=CodeHead(channels=1))
 
 
@@ -67,6 +72,17 @@ def test_the_code_changes_with_the_time_only_where_it_is_timed(timed: bool) -> N
     early, late = (network.code(x0(), torch.full((4,), t)) for t in (10.0, 900.0))
     assert early.shape == (4, D)
     assert torch.equal(early, late) != timed
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_flat_encoder_hears_the_time_only_where_it_is_timed(timed: bool) -> None:
+    encoder = FlatEncoderConfig(shape=(1, 8, 8), out_dim=D, timed=timed)
+    network = stirred(dataclasses.replace(config(), encoder=encoder).build())
+    early, late = (network.code(x0(), torch.full((4,), t)) for t in (10.0, 900.0))
+    assert early.shape == (4, D) and early.abs().sum() > 0
+    assert torch.equal(early, late) != timed
+    with pytest.raises(ValueError, match="time"):
+        network.encoder(x0(), None if timed else torch.zeros(4))
 
 
 def test_l1_of_the_code() -> None:

@@ -23,10 +23,8 @@ from ldm.diffusion import (
 )
 from ldm.diffusion.objective import Objective
 from ldm.diffusion.times import Times
-from ldm.networks.encoder import EncoderConfig
-from ldm.networks.flat import FlatConfig
+from ldm.networks.flat import FlatConfig, FlatEncoderConfig
 from ldm.networks.represented import RepresentedConfig
-from ldm.networks.unet import UNetConfig
 from ldm.papers import codes
 from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding
@@ -81,24 +79,15 @@ def coded(
         task=StageTraining(stage=stage, shape=SHAPE, preview=Sampler(steps=20)),
         data=ColouredDigits(copies=4),
         optim=OptimConfig(lr=2e-3, warmup_images=2_000),
-        loop=LoopConfig(images=20_000, ema_half_life=1_000),
+        loop=LoopConfig(images=60_000, ema_half_life=2_000),
     )
 
 
 def network(*, timed: bool, said: int) -> RepresentedConfig:
-    """An MLP that is told what half a U-Net says."""
-    trunk = UNetConfig(
-        in_channels=3,
-        out_channels=said,
-        channels=(8, 16),
-        blocks_per_level=1,
-        head_dim=16,
-        resample="conv",
-        norm_groups=4,
-    )
+    """An MLP that is told what another MLP says: processors train them in seconds."""
     return RepresentedConfig(
         network=FlatConfig(shape=SHAPE, width=128, depth=3, vector_dim=WIDTH),
-        encoder=EncoderConfig(trunk=trunk, grid=8, timed=timed),
+        encoder=FlatEncoderConfig(shape=SHAPE, out_dim=said, timed=timed),
     )
 
 

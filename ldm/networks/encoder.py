@@ -41,6 +41,15 @@ class EncoderConfig:
         if self.grid % 2 ** (len(trunk.channels) - 1):
             raise ValueError(f"a grid of {self.grid} cannot be halved for each further level")
 
+    @property
+    def out_dim(self) -> int:
+        """Width of the answer."""
+        return self.trunk.out_channels
+
+    def build(self) -> Encoder:
+        """The encoder, with fresh weights."""
+        return Encoder(self)
+
 
 class AttentionPool(nn.Module):
     """The mean token attends to all pixels. forward: `[b c h w]` -> `[b d]`; h = w = side."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -55,3 +56,51 @@ class Flat(nn.Module):
             raise ValueError(f"this network takes x [b {wanted}], not {tuple(x.shape)}")
         y: Tensor = self.mlp(x.flatten(1), time, cond)
         return y.unflatten(1, self.answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatEncoderConfig:
+    """shape: (c, h, w) of the picture; out_dim: of the answer; width, depth: of the MLP.
+
+    timed: whether forward takes a time, as in `EncoderConfig`.
+    """
+
+    shape: tuple[int, int, int]
+    out_dim: int
+    width: int = 128
+    depth: int = 2
+    timed: bool = False
+
+    def build(self) -> FlatEncoder:
+        """The encoder, with fresh weights."""
+        return FlatEncoder(self)
+
+
+class FlatEncoder(nn.Module):
+    """forward: x `[b c h w]`, time `[b]` or None -> representation `[b d]`.
+
+    A new one does not answer 0: what is told of a code of zeros would begin without a use for it.
+    """
+
+    def __init__(self, config: FlatEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, width = math.prod(config.shape), config.width
+        self.mlp = Mlp(MlpConfig(dim=dim, out_dim=config.out_dim, width=width, depth=config.depth))
+        self.mlp.out.reset_parameters()
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        if (time is None) == self.config.timed:
+            wanted = "needs a" if self.config.timed else "takes no"
+            raise ValueError(f"this encoder {wanted} time; `timed` of its configuration decides")
+        y: Tensor = self.mlp(x.flatten(1), x.new_zeros(len(x)) if time is None else time, Nothing())
+        return y
+
+
+class Nothing(NamedTuple):
+    """A conditioning without parts."""
+
+    vector: Tensor | None = None
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    concat: Tensor | None = None

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ldm.networks.blocks import Conditions
-from ldm.networks.encoder import Encoder, EncoderConfig
-from ldm.networks.flat import FlatConfig
+from ldm.networks.encoder import EncoderConfig
+from ldm.networks.flat import FlatConfig, FlatEncoderConfig
 from ldm.networks.unet import UNetConfig
 
 
@@ -25,14 +25,14 @@ from ldm.networks.unet import UNetConfig
 class RepresentedConfig:
     """network: takes z as cond.vector; encoder: `timed` for E(x0, t), else E(x0).
 
-    A trunk twice as wide as the vector says mean and log-variance of a Gaussian code (VDRL).
+    An encoder that says twice the vector's width says mean and log-variance of a Gaussian code.
     """
 
     network: UNetConfig | FlatConfig
-    encoder: EncoderConfig
+    encoder: EncoderConfig | FlatEncoderConfig
 
     def __post_init__(self) -> None:
-        said, width = self.encoder.trunk.out_channels, self.network.vector_dim
+        said, width = self.encoder.out_dim, self.network.vector_dim
         if width is None or said not in (width, 2 * width):
             raise ValueError(
                 f"the encoder says {said} numbers and the network takes a vector of {width}; they "
@@ -65,7 +65,7 @@ class Represented(nn.Module):
         super().__init__()
         self.config = config
         self.network = config.network.build()
-        self.encoder = Encoder(config.encoder)
+        self.encoder = config.encoder.build()
 
     def forward(self, x: Tensor, time: Tensor, cond: Conditions) -> Tensor:
         if cond.concat is None:

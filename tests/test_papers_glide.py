@@ -94,6 +94,9 @@ def test_the_exact_posterior_of_a_caption_is_bayes_rule() -> None:
     step = 1e-4 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).double()
     rise = exact.log_prob(wanted)(x + step, t) - exact.log_prob(wanted)(x - step, t)
     assert (rise - 2 * (gradient * step).flatten(1).sum(1)).abs().max() < 1e-5
+    # Tweedie: the caption moves the mean by sigma^2/alpha times that gradient
+    moved = exact.denoise(wanted)(x, t).x0 - exact.denoise(None)(x, t).x0
+    assert (moved - sigma.square() / alpha * gradient).abs().max() < 1e-5
 
 
 def test_a_dropped_caption_is_the_empty_one() -> None:

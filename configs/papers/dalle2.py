@@ -61,7 +61,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             task=ClipTraining(clip=CLIP),
             data=Shapes(terse=0.25, batch_size=128),
             optim=OptimConfig(lr=2e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=2_000),
-            loop=LoopConfig(images=30_000, ema_half_life=2_000),
+            loop=LoopConfig(images=60_000, ema_half_life=2_000),
         ),
         "diffusion_prior": Recipe(
             task=StageTraining(
@@ -77,7 +77,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, weight_decay=0.06, warmup_images=1_000),
-            loop=LoopConfig(images=16_000, ema_half_life=1_500),
+            loop=LoopConfig(images=48_000, ema_half_life=2_000),
         ),
         "autoregressive_prior": Recipe(
             task=ArPriorTraining(
@@ -85,7 +85,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, weight_decay=0.06, warmup_images=1_000),
-            loop=LoopConfig(images=16_000, ema_half_life=1_500),
+            loop=LoopConfig(images=48_000, ema_half_life=2_000),
         ),
         "decoder": Recipe(
             task=StageTraining(
@@ -106,8 +106,8 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
                 shape=SHAPE,
             ),
             data=data,
-            optim=OptimConfig(lr=3e-3, warmup_images=1_000),
-            loop=LoopConfig(images=32_000, ema_half_life=1_500),
+            optim=OptimConfig(lr=2e-3, warmup_images=1_000),
+            loop=LoopConfig(images=160_000, ema_half_life=4_000),
         ),
     }
 

@@ -31,9 +31,9 @@ def recipes() -> dict[str, Recipe]:
     hole = ConcatConfig(parts=(CAPTION, MaskedConfig(side=SIDE)))
     small = ConcatConfig(parts=(CAPTION, LowResConfig(small=SIDE // 2, large=SIDE)))
     return {
-        "base": pictures(CAPTION, concat_channels=0, images=32_000),
-        "inpainting": pictures(hole, concat_channels=4, images=16_000),
-        "upsampler": pictures(small, concat_channels=3, images=10_000),
+        "base": pictures(CAPTION, concat_channels=0, images=160_000),
+        "inpainting": pictures(hole, concat_channels=4, images=80_000),
+        "upsampler": pictures(small, concat_channels=3, images=48_000),
         "noise_aware_clip": clip(timed=True),
         "clean_clip": clip(timed=False),
     }
@@ -55,8 +55,8 @@ def pictures(conditioner: Buildable, *, concat_channels: int, images: int) -> Re
             shape=SHAPE,
         ),
         data=Shapes(mistaken=glide_guidance.MISTAKEN, batch_size=32),
-        optim=OptimConfig(lr=3e-3, warmup_images=1_000),
-        loop=LoopConfig(images=images, ema_half_life=1_500),
+        optim=OptimConfig(lr=2e-3, warmup_images=1_000),
+        loop=LoopConfig(images=images, ema_half_life=4_000),
     )
 
 
@@ -82,7 +82,7 @@ def clip(*, timed: bool) -> Recipe:
         ),
         data=Shapes(mistaken=glide_guidance.MISTAKEN, batch_size=64),
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-        loop=LoopConfig(images=8_000, ema_half_life=1_000),
+        loop=LoopConfig(images=32_000, ema_half_life=2_000),
     )
 
 

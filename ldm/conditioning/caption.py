@@ -71,6 +71,7 @@ def fresh_tower(config: TextTowerConfig, embed_dim: int) -> TextTower:
     nn.init.normal_(tower.token_embedding.weight, std=0.02)
     nn.init.normal_(tower.positional_embedding, std=0.01)
     nn.init.normal_(tower.text_projection, std=config.width**-0.5)
-    for block in tower.transformer.resblocks:
-        nn.init.normal_(block.attn.in_proj_weight, std=config.width**-0.5)
+    for name, parameter in tower.named_parameters():
+        if name.endswith("in_proj_weight"):
+            nn.init.normal_(parameter, std=config.width**-0.5)
     return tower

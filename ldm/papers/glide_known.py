@@ -77,7 +77,11 @@ def inpainting(bench: Bench, plans: Mapping[str, Recipe]) -> Finding:
         f"{right[TOLD]} and {right[UNTOLD]} of the pictures are right",
         holds=misfit[TOLD].below(misfit[UNTOLD]),
         table=Table(("known pixels", "right", "misfit in the hole"), rows),
-        figures=(bench.pictures("inpainting", seeds[0].sheet, columns=12, enlarge=3),),
+        figures=(
+            bench.pictures(
+                "inpainting", seeds[0].sheet, columns=len(seeds[0].sheet) // 3, enlarge=3
+            ),
+        ),
         comment="A shape is erased and the caption asks for another colour and shape at its place. "
         "Misfit is the root mean square difference, inside the hole, to the nearest picture with "
         f"what the caption says on the grey that the rest shows. Guidance {SCALE:g}. The model is "
@@ -99,9 +103,11 @@ def filled(told: Stage, base: Stage, n: int, seed: int) -> Filled:
         sees = cfg(told.denoiser, told.conditioner(strong), told.conditioner(weak), SCALE)
         words = base.conditioner(strong), base.conditioner.null(n)
     x0 = from_uint8(image)
-    drawn = {TOLD: walk(told, sees, seeds)}
+    drawn = {TOLD: walk(told.denoiser.process, sees, seeds)}
     back = Replacing(solver=DpmSolverPP2M(), projection=Mask(mask=known), known=x0)
-    drawn[UNTOLD] = walk(base, cfg(base.denoiser, *words, SCALE), seeds, solver=back)
+    drawn[UNTOLD] = walk(
+        base.denoiser.process, cfg(base.denoiser, *words, SCALE), seeds, solver=back
+    )
     whole = {way: torch.where(known, x0, x) for way, x in drawn.items()}
     grey = found.details[rows][:, 1]
     shown = torch.where(known, x0, 1.0)
@@ -160,7 +166,11 @@ def upsampling(bench: Bench, plans: Mapping[str, Recipe]) -> Finding:
         f"interpolation, {level[SHUFFLED]} dB when each gets another's small picture",
         holds=level[SMOOTH].below(level[DRAWN]) and level[SHUFFLED].below(level[DRAWN]),
         table=Table(("enlarged by", "PSNR in dB", "right"), rows),
-        figures=(bench.pictures("upsampler", seeds[0].sheet, columns=12, enlarge=3),),
+        figures=(
+            bench.pictures(
+                "upsampler", seeds[0].sheet, columns=len(seeds[0].sheet) // 3, enlarge=3
+            ),
+        ),
         comment="Held-out combinations, small pictures of 8 x 8 pixels rounded to bytes, the "
         "caption of the true picture in each case. The sheet: bilinear, upsampler, true.",
     )
@@ -191,4 +201,8 @@ def upsampled(stage: Stage, small: Tensor, wanted: Tensor, seed: int) -> Tensor:
     batch = Batch(key=("",) * len(small), image=small, caption=captions(wanted))
     with torch.no_grad():
         cond = stage.conditioner(batch)
-    return walk(stage, stage.denoiser.bind(cond), range(1000 * seed, 1000 * seed + len(small)))
+    return walk(
+        stage.denoiser.process,
+        stage.denoiser.bind(cond),
+        range(1000 * seed, 1000 * seed + len(small)),
+    )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from autoencoder.pixels import from_uint8
 from ldm.data.shapes import is_held_out, world
+from ldm.diffusion.denoiser import Denoise
 from ldm.diffusion.guidance import LogProb
+from ldm.diffusion.prediction import Denoised, given_x0
 from ldm.diffusion.process import Process
 
 
@@ -40,13 +43,23 @@ class ExactShapes:
         near = flat @ pictures.T - pictures.square().sum(1) / 2
         return ((alpha / sigma).square().flatten(1) * near).log_softmax(1)
 
+    def told(self, label: Tensor) -> Tensor:
+        """p(caption of combination label | x_i) for labels [b] and each picture: [b n]."""
+        told = (label[:, None] == self.pictures()[1]).double()
+        return (1 - self.mistaken) * told + self.mistaken * told.mean(1, keepdim=True)
+
     def log_prob(self, label: Tensor) -> LogProb:
         """log p(caption of combination label | x_t) for labels [b]: (x_t [b ...], t [b]) -> [b]."""
-        shown = self.pictures()[1]
-        told = (label[:, None] == shown).double()  # [b n]
-        told = (1 - self.mistaken) * told + self.mistaken * told.mean(1, keepdim=True)
+        told = self.told(label).log()
+        return lambda x, t: (self.shares(x, t) + told.to(x)).logsumexp(1)
 
-        def of(x: Tensor, t: Tensor) -> Tensor:
-            return (self.shares(x, t) + told.log().to(x)).logsumexp(1)
+    def denoise(self, label: Tensor | None) -> Denoise:
+        """The posterior means given x_t and the captions of labels [b], or given x_t alone."""
+        pictures = self.pictures()[0]
+        told = torch.zeros(1, 1) if label is None else self.told(label).log()
+
+        def of(x: Tensor, t: Tensor) -> Denoised:
+            shares = (self.shares(x, t) + told.to(x)).softmax(1)
+            return given_x0(self.process, t, x, (shares @ pictures.to(x).flatten(1)).view_as(x))
 
         return of

@@ -18,6 +18,7 @@ from ldm.diffusion import (
     DpmSolverPP2M,
     LogSnrGrid,
     Noise,
+    Process,
     Snapshot,
     Solver,
     clip_x0,
@@ -26,7 +27,6 @@ from ldm.diffusion import (
 )
 from ldm.diffusion.denoiser import Denoise
 from ldm.networks.dit import DiTConfig
-from ldm.stage import Stage
 
 SHAPE = (3, SIDE, SIDE)
 TEXT = TextTowerConfig(context_length=14, vocab_size=4096, width=64, heads=2, layers=1)
@@ -65,7 +65,7 @@ def asked(attributes: Tensor) -> Batch:
 
 
 def moments(
-    stage: Stage,
+    process: Process,
     denoise: Denoise,
     seeds: Sequence[int],
     *,
@@ -73,14 +73,13 @@ def moments(
     solver: Solver | None = None,
 ) -> Iterator[Snapshot]:
     """The way from noise to pictures, one a seed, with x0 held in [-1, 1] at each step."""
-    process = stage.denoiser.process
     times, noise = LogSnrGrid()(process, steps), Noise(seeds)
     x, held = start(process, times, noise, SHAPE), clip_x0(denoise, process)
     return trajectory(held, process, solver or DpmSolverPP2M(), times, x, noise)
 
 
 def walk(
-    stage: Stage,
+    process: Process,
     denoise: Denoise,
     seeds: Sequence[int],
     *,
@@ -88,10 +87,10 @@ def walk(
     solver: Solver | None = None,
 ) -> Tensor:
     """The pictures [b 3 s s] at the end of the way, in [-1, 1]."""
-    *_, last = moments(stage, denoise, seeds, steps=steps, solver=solver)
+    *_, last = moments(process, denoise, seeds, steps=steps, solver=solver)
     return last.x.clamp(-1, 1)
 
 
-def varied(stage: Stage, denoise: Denoise, seeds: Sequence[int], steps: int = 24) -> Tensor:
+def varied(process: Process, denoise: Denoise, seeds: Sequence[int], steps: int = 24) -> Tensor:
     """`walk` with fresh noise at each step (eta = 1)."""
-    return walk(stage, denoise, seeds, steps=steps, solver=Ddim(eta=1.0))
+    return walk(process, denoise, seeds, steps=steps, solver=Ddim(eta=1.0))

@@ -60,7 +60,9 @@ class Parts:
     def decoded(self, embedding: Tensor | None, text: Batch | None, n: int) -> Tensor:
         """Pictures [n 3 s s] from an embedding, a text, both or neither."""
         cond = self.decoder.conditioner(told(embedding, text, n))
-        return walk(self.decoder, self.decoder.denoiser.bind(cond), self.seeds(n, 9))
+        return walk(
+            self.decoder.denoiser.process, self.decoder.denoiser.bind(cond), self.seeds(n, 9)
+        )
 
     @torch.no_grad()
     def bound(self, embedding: Tensor) -> Denoise:

@@ -115,7 +115,7 @@ def difference(bench: Bench, parts: Sequence[Parts], n: int) -> Finding:
         f"{edited[0]} and {again[0]}",
         holds=again[4].below(edited[4]),
         table=Table(("edit", "colour", "shape", "place", "grey", "all four"), rows),
-        figures=(bench.pictures("difference", sheets[0], columns=12, enlarge=3),),
+        figures=(bench.pictures("difference", sheets[0], columns=min(12, n), enlarge=3),),
         comment="z_d = norm(z_t - z_t0) of the captions with the new and the old colour; the noise "
         "x_T is that of the picture's inversion, the decoder reads no caption. No caption names "
         "the grey. The sheet: the pictures, then one row a theta, then drawn again.",
@@ -144,7 +144,8 @@ def changed(x: Tensor, wanted: Tensor, grey: Tensor) -> Changed:
     """What the judge sees of attributes [b 3] and greys [b]."""
     seen = judge(x)
     right = torch.cat([seen.right(wanted), (seen.details[:, 1] == grey)[:, None]], dim=1)
-    return Changed(*right.float().mean(0).tolist(), float(right.all(1).float().mean()))
+    every = torch.cat([right, right.all(1, keepdim=True)], dim=1)
+    return Changed(*every.float().mean(0).tolist())
 
 
 def inversion(parts: Sequence[Parts], n: int) -> Finding:
@@ -188,7 +189,8 @@ def variations(bench: Bench, parts: Sequence[Parts], n: int) -> Finding:
     attributes, details = Measured.over(kept), Measured.over(spared)
     true = shown(parts[0].clip, 12, 0, held_out=True)
     sheets = [
-        varied(parts[0].decoder, parts[0].bound(true.z), parts[0].seeds(12, k)) for k in (1, 2, 3)
+        varied(parts[0].decoder.denoiser.process, parts[0].bound(true.z), parts[0].seeds(12, k))
+        for k in (1, 2, 3)
     ]
     sheet = torch.cat([true.image, *map(to_uint8, sheets)])
     return Finding(
@@ -206,7 +208,7 @@ def variations(bench: Bench, parts: Sequence[Parts], n: int) -> Finding:
 def varying(part: Parts, n: int) -> tuple[float, float]:
     """Shares of variations that keep all attributes, and both details."""
     true = shown(part.clip, n, part.seed, held_out=True)
-    seen = judge(varied(part.decoder, part.bound(true.z), part.seeds(n, 2)))
+    seen = judge(varied(part.decoder.denoiser.process, part.bound(true.z), part.seeds(n, 2)))
     details = (seen.details == true.details).all(1).float().mean()
     return seen.accuracy(true.attributes), float(details)
 

@@ -15,6 +15,7 @@ from ldm.diffusion import (
     AdaptiveRk45,
     Ancestral,
     Antithetic,
+    CosineChain,
     Ddim,
     Denoiser,
     Discrete,
@@ -28,6 +29,7 @@ from ldm.diffusion import (
     FractionChain,
     GaussianDecoder,
     Heun,
+    JumpingGrid,
     KarrasGrid,
     LadderStep,
     Langevin,
@@ -41,6 +43,8 @@ from ldm.diffusion import (
     LogNormalSigma,
     LogSnrGrid,
     LogSnrTime,
+    LossSecondMoment,
+    Mask,
     MinSnr,
     MonotoneConfig,
     Mse,
@@ -50,6 +54,8 @@ from ldm.diffusion import (
     PreviousMeanShift,
     Process,
     QuadraticGrid,
+    Replacing,
+    Resampling,
     ReverseDiffusion,
     ScaledLinearChain,
     Score,
@@ -154,6 +160,18 @@ ROWS: dict[str, Row] = {
     "zero-snr": Row(
         ZeroTerminalSnr(base=ScaledLinearChain()), V(), Mse(times=Discrete()), TrailingGrid(),
         Ddim()),
+    "repaint": Row(
+        LinearChain(), Eps(), Mse(times=Discrete()),
+        JumpingGrid(base=LinspaceGrid(), length=2, repeats=2),
+        Resampling(solver=Replacing(
+            solver=Ancestral(), known=torch.zeros(2, 4),
+            projection=Mask(mask=torch.tensor([[True, False, False, True]])))),
+    ),
+    "importance": Row(
+        CosineChain(num_steps=50), Eps(),
+        Vlb(num_steps=50, times=LossSecondMoment(num_steps=50)).build(),
+        LinspaceGrid(num_steps=50), Ancestral(variance=LearnedRange()), TWO,
+    ),
     "unipc": Row(VPCosine(), V(), Mse(), LogSnrGrid(), UniPC()),
     "vlb": Row(
         LinearChain(num_steps=50), Eps(),

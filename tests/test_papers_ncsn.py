@@ -13,7 +13,7 @@ from ldm.diffusion import VE, Noise, Process, UniformGrid
 from ldm.diffusion.repeated import RepeatedGrid
 from ldm.networks.refinenet import InstanceNormPlus
 from ldm.papers.exact import Exact
-from ldm.papers.halves import Halves
+from ldm.papers.halves import Halves, beats_controls
 from ldm.papers.measures import DigitJudge
 from ldm.papers.ncsn_toy import SOLVER, share
 
@@ -91,6 +91,15 @@ def test_halves_know_the_left_and_take_the_right_from_elsewhere() -> None:
     filled = halves.filled(other)
     assert torch.equal(filled[..., :4], whole[..., :4]) and (filled[..., 4:] == 0).all()
     assert halves.exact(filled) and not halves.exact(other)
+
+
+def test_a_true_half_beats_the_controls_and_a_mismatched_one_does_not() -> None:
+    halves = [Halves.of_test_digits(150, seed) for seed in (0, 1)]
+    true = [h.measured(h.whole) for h in halves]
+    assert beats_controls(true)
+    mismatched = [h.measured(h.filled(h.whole.roll(2, 0))) for h in halves]
+    assert not beats_controls(mismatched)
+    assert all(run["the digit itself"][0] > 0.9 for run in true)
 
 
 def test_the_share_counts_points_nearer_to_the_first_mode() -> None:

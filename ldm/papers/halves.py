@@ -1,4 +1,8 @@
-"""Inpainting of held-out digits whose right half is hidden, judged against two controls.
+"""Inpainting of held-out digits whose right half is hidden, measured against two controls.
+
+Two questions are asked of a completion: does a judge see the true digit, and are whole pictures
+distributed as digits are. The average half answers the first without drawing anything (the judge
+guesses from the left), so only the second is asked of it; another digit's half fails both.
 
 n pictures; 8 x 8 pixels in [-1, 1]
 """
@@ -14,7 +18,9 @@ from ldm.codec import Pixels
 from ldm.data.digits import Digits
 from ldm.diffusion import Mask
 from ldm.papers.findings import Measured, Table
-from ldm.papers.measures import DigitJudge
+from ldm.papers.measures import DigitJudge, energy_distance
+
+Run = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -53,30 +59,47 @@ class Halves:
         """The digits with their right half from `other` [n 1 8 8]."""
         return self.known.replace(other, self.whole)
 
-    def accuracies(self, inpainted: Tensor) -> dict[str, float]:
-        """How often the judge sees the true digit, inpainted and with the hole filled otherwise."""
+    def ways(self, inpainted: Tensor) -> dict[str, Tensor]:
+        """The digits, inpainted and with the hole filled otherwise, [n 1 8 8] each."""
         average = Pixels().encode(Digits().whole()).mean(0, keepdim=True).expand_as(self.whole)
-        ways = {
+        return {
             "the digit itself": self.whole,
             "inpainted": inpainted,
             "the average picture's half": self.filled(average),
             "another digit's half": self.filled(self.whole.roll(1, 0)),
         }
-        return {name: self.judge.accuracy(x, self.label) for name, x in ways.items()}
+
+    def measured(self, inpainted: Tensor) -> Run:
+        """For each way: how often the judge sees the true digit; distance to training digits."""
+        real = Pixels().encode(Digits().whole())
+        return {
+            name: (self.judge.accuracy(x, self.label), energy_distance(x, real))
+            for name, x in self.ways(inpainted).items()
+        }
 
     def exact(self, inpainted: Tensor) -> bool:
         """Whether every known pixel is the given one, to the last bit."""
         return torch.equal(self.filled(inpainted), inpainted)
 
 
-def halves_table(runs: list[dict[str, float]]) -> Table:
-    """Accuracy of each way to fill the hole, over runs."""
-    rows = tuple((name, Measured.over([run[name] for run in runs])) for name in runs[0])
-    return Table(("right half", "judged to be the true digit"), rows)
+def judged(runs: list[Run], name: str) -> Measured:
+    """How often the judge sees the true digit, over runs."""
+    return Measured.over([run[name][0] for run in runs])
 
 
-def beats_controls(runs: list[dict[str, float]]) -> bool:
-    """Whether the inpainted half helps the judge more than either control."""
-    found = {name: Measured.over([run[name] for run in runs]) for name in runs[0]}
-    controls = "the average picture's half", "another digit's half"
-    return all(found[control].below(found["inpainted"]) for control in controls)
+def distance(runs: list[Run], name: str) -> Measured:
+    """Energy distance of whole pictures to training digits, over runs."""
+    return Measured.over([run[name][1] for run in runs])
+
+
+def halves_table(runs: list[Run]) -> Table:
+    """Both measures of each way to fill the hole."""
+    rows = tuple((name, judged(runs, name), distance(runs, name)) for name in runs[0])
+    return Table(("right half", "judged to be the true digit", "energy distance to digits"), rows)
+
+
+def beats_controls(runs: list[Run]) -> bool:
+    """Nearer to digits than both controls, and seen as the true digit more than the mismatched."""
+    average, other = "the average picture's half", "another digit's half"
+    near = [distance(runs, "inpainted").below(distance(runs, name)) for name in (average, other)]
+    return all(near) and judged(runs, other).below(judged(runs, "inpainted"))

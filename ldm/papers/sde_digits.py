@@ -33,7 +33,7 @@ from ldm.diffusion import (
 )
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Rows, Table
-from ldm.papers.halves import Halves, beats_controls, halves_table
+from ldm.papers.halves import Halves, beats_controls, distance, halves_table, judged
 from ldm.papers.measures import energy_distance
 from ldm.papers.sde_exact import CORRECTED, correctors
 from ldm.recipe import Recipe
@@ -225,18 +225,18 @@ def inpainting(bench: Bench, tasks: list[Any]) -> Finding:
     halves = [Halves.of_test_digits(bench.count(100, 20), seed) for seed in bench.seeds]
     filled = [fill(task, h, 0) for task, h in zip(tasks, halves, strict=True)]
     again = fill(tasks[0], halves[0], 1000)
-    runs = [h.accuracies(x) for h, x in zip(halves, filled, strict=True)]
+    runs = [h.measured(x) for h, x in zip(halves, filled, strict=True)]
     exact = all(h.exact(x) for h, x in zip(halves, filled, strict=True))
-    mean = {name: Measured.over([run[name] for run in runs]) for name in runs[0]}
-    control = mean["another digit's half"]
+    other = "another digit's half"
     known = halves[0].filled(torch.zeros_like(halves[0].whole))
     rows = torch.cat([x[:10] for x in (halves[0].whole, known, filled[0], again)])
     return Finding(
         claim="An unconditional model inpaints: what is known is put back at each step's noise",
         published="section 5 and figure 4 (pictures, no figure in numbers)",
         measured=f"known pixels {'are exact' if exact else 'are changed'}; a judge sees the true "
-        f"digit in {mean['inpainted']} of the completed ones, in {control} with another digit's "
-        "half there",
+        f"digit in {judged(runs, 'inpainted')} of the completed ones, in {judged(runs, other)} "
+        f"with {other}; energy distance to digits {distance(runs, 'inpainted')}, with {other} "
+        f"{distance(runs, other)}",
         holds=exact and beats_controls(runs),
         table=halves_table(runs),
         figures=(bench.pictures("inpainting", to_uint8(rows), 10, enlarge=5),),

@@ -168,7 +168,7 @@ ROWS: dict[str, Row] = {
             projection=Mask(mask=torch.tensor([[True, False, False, True]])))),
     ),
     "importance": Row(
-        CosineChain(num_steps=50), Eps(),
+        CosineChain(num_steps=50), V(),
         Vlb(num_steps=50, times=LossSecondMoment(num_steps=50)).build(),
         LinspaceGrid(num_steps=50), Ancestral(variance=LearnedRange()), TWO,
     ),

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ldm.conditioning import TextConditionerConfig
@@ -25,6 +24,7 @@ from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.networks.code_prior import CodePriorConfig
 from ldm.training import Player, Terms
+from ldm.training.checkpoint import export_weights
 
 
 class EmbeddingCodes(nn.Module):
@@ -167,6 +167,4 @@ class ArPriorTask:
         self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
     ) -> None:
         """Write `model.safetensors`; the recipe beside the run says what it belongs to."""
-        folder.mkdir(parents=True, exist_ok=True)
-        whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        save_file(whole, folder / "model.safetensors")
+        export_weights(folder, tensors)

@@ -20,6 +20,7 @@ from ldm.diffusion.binomial import BinomialChain, draw_bits, step_nats
 from ldm.errors import DataError
 from ldm.networks.mlp import MlpConfig
 from ldm.training import Player, Terms
+from ldm.training.checkpoint import export_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,5 +78,4 @@ class BinaryTask:
         batches: Callable[[], Iterator[Batch]],
     ) -> None:
         """Write the network's weights."""
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(tensors, folder / "network.pt")
+        export_weights(folder, tensors)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ldm.conditioning.caption import CaptionConfig
@@ -30,6 +29,7 @@ from ldm.errors import DataError
 from ldm.networks.encoder import Encoder, EncoderConfig
 from ldm.stage import CodecConfig
 from ldm.training import Player, Terms
+from ldm.training.checkpoint import export_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,4 @@ class NoisyClipTask:
         self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
     ) -> None:
         """Write `model.safetensors`; the recipe beside the run says what it belongs to."""
-        folder.mkdir(parents=True, exist_ok=True)
-        whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        save_file(whole, folder / "model.safetensors")
+        export_weights(folder, tensors)

@@ -203,3 +203,11 @@ def test_channels_last_resumes_to_the_same_weights(tmp_path: Path, channels_last
         return weight.detach()
 
     assert torch.equal(trained("straight", [40]), trained("stopped", [20, 40]))
+
+
+def test_exported_weights_are_read_back(tmp_path: Path) -> None:
+    tensors = dict(Convolution().module.to(memory_format=torch.channels_last).state_dict())
+    checkpoint.export_weights(tmp_path / "part", tensors)
+    found = checkpoint.weights(tmp_path / "part")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())

@@ -9,11 +9,12 @@ from torch import Tensor
 from ldm.data.toys import Mixture
 from ldm.diffusion import LinearChain, Noise, Solver, sample, start
 from ldm.papers.bench import Bench
-from ldm.papers.ddim_sweep import SOLVERS, drawn, rows_of
+from ldm.papers.ddim_sweep import SOLVERS
 from ldm.papers.digit_chain import steps
 from ldm.papers.exact import Exact
 from ldm.papers.findings import Finding, Measured, Table
 from ldm.papers.measures import energy_distance
+from ldm.papers.steps import drawn, rows_of
 
 DATA = Mixture(means=((1.0, 1.0), (-1.0, -1.0)), weights=(0.7, 0.3), std=0.2)
 COUNTS = (5, 10, 20, 50, 100, 200)

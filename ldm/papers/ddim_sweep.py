@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ import torch
 from ldm.diffusion import Ancestral, Ddim, FixedLarge, Solver
 from ldm.papers.bench import Bench
 from ldm.papers.digit_chain import bytes_of, digits, distance, draw, steps
-from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.findings import Finding, Measured, Table
+from ldm.papers.steps import drawn, rows_of
 
 SOLVERS: dict[str, Solver] = {
     "η = 0": Ddim(),
@@ -19,7 +19,6 @@ SOLVERS: dict[str, Solver] = {
 }
 COUNTS = (5, 10, 20, 50, 100)
 JUDGED = (10, 20, 50)
-Grid = dict[tuple[str, int], Measured]
 
 
 def sweep(bench: Bench, tasks: list[Any]) -> Finding:
@@ -51,11 +50,6 @@ def sweep(bench: Bench, tasks: list[Any]) -> Finding:
         f"{distance(digits('test')):.3g}); even steps, x0 not clipped on the way. Pictures: ten "
         "seeds with η = 0, η = 1 and σ-hat (from above), at 10 steps and then at 50.",
     )
-
-
-def rows_of(found: Grid, names: Sequence[str], counts: Sequence[int]) -> Rows:
-    """One row a name."""
-    return tuple((name, *(found[name, n] for n in counts)) for name in names)
 
 
 def sheet(task: Any) -> torch.Tensor:
@@ -95,20 +89,3 @@ def consistency(bench: Bench, tasks: list[Any]) -> Finding:
         figures=(bench.pictures("consistency", bytes_of(torch.cat(short)), 10, enlarge=4),),
         comment="Pictures: ten draws of x_T (columns) at 5, 10, 20, 50 and 100 steps (rows).",
     )
-
-
-def drawn(found: Grid, names: Sequence[str], counts: Sequence[int], what: str) -> Any:
-    """One line a name over the number of steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.4))
-    axes = figure.subplots()
-    for name in names:
-        values = [found[name, n] for n in counts]
-        errors = [v.error or 0.0 for v in values]
-        axes.errorbar(counts, [v.mean for v in values], errors, marker="o", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=what)
-    axes.set_xticks(counts, [str(n) for n in counts])
-    axes.set_xticks([], minor=True)
-    axes.legend()
-    return figure

@@ -14,11 +14,11 @@ from ldm.diffusion import Ancestral, Ddim, Solver
 from ldm.diffusion.variance import Variance
 from ldm.papers.bench import Bench
 from ldm.papers.digit_chain import distance, draw, heldout_bits, steps
-from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.findings import Finding, Measured, Table
+from ldm.papers.steps import Grid, drawn, rows_of
 
 COUNTS = (5, 10, 25, 50)
 JUDGED = (10, 25)
-Grid = dict[tuple[str, int], Measured]
 
 
 def measured_grid(
@@ -31,11 +31,6 @@ def measured_grid(
         for name in names
         for n in COUNTS
     }
-
-
-def rows_of(grid: Grid, names: list[str]) -> Rows:
-    """One row a name."""
-    return tuple((name, *(grid[name, n] for n in COUNTS)) for name in names)
 
 
 def strided_bits(bench: Bench, tasks: list[Any], variances: dict[str, Variance]) -> Finding:
@@ -57,8 +52,8 @@ def strided_bits(bench: Bench, tasks: list[Any], variances: dict[str, Variance])
             for n in JUDGED
         ),
         holds=all(found[learned, n].below(found[name, n]) for name in fixed for n in JUDGED),
-        table=Table(("variance", *(f"{n} steps" for n in COUNTS)), rows_of(found, names)),
-        figures=(bench.plot("bits", drawn(found, names, "bits a pixel")),),
+        table=Table(("variance", *(f"{n} steps" for n in COUNTS)), rows_of(found, names, COUNTS)),
+        figures=(bench.plot("bits", drawn(found, names, COUNTS, "bits a pixel")),),
         comment="The L_hybrid model in all rows: only the variance of the reverse steps differs.",
     )
 
@@ -88,24 +83,7 @@ def strided_samples(
             for n in JUDGED
         ),
         holds=all(found[learned, n].below(found[name, n]) for name in fixed for n in JUDGED),
-        table=Table(("variance", *(f"{n} steps" for n in COUNTS)), rows_of(found, names)),
-        figures=(bench.plot("samples", drawn(found, names, "Fréchet distance")),),
+        table=Table(("variance", *(f"{n} steps" for n in COUNTS)), rows_of(found, names, COUNTS)),
+        figures=(bench.plot("samples", drawn(found, names, COUNTS, "Fréchet distance")),),
         comment="Learned: the L_hybrid model. Fixed, and DDIM for comparison: the L_simple model.",
     )
-
-
-def drawn(found: Grid, names: list[str], what: str) -> Any:
-    """One line a name over the number of steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.4))
-    axes = figure.subplots()
-    for name in names:
-        values = [found[name, n] for n in COUNTS]
-        errors = [v.error or 0.0 for v in values]
-        axes.errorbar(COUNTS, [v.mean for v in values], errors, marker="o", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=what)
-    axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
-    axes.set_xticks([], minor=True)
-    axes.legend()
-    return figure

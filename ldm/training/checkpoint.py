@@ -107,6 +107,14 @@ def weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{files[0]} cannot be read ({error})") from error
 
 
+def export_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `folder/model.safetensors`, which `weights` reads; the recipe beside the run says what
+    network it belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(whole, folder / "model.safetensors")
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """An optimiser's state as named tensors: `{prefix}.{parameter index}.{slot}`."""
     state = optimizer.state_dict()["state"]

@@ -26,7 +26,7 @@ from ldm.diffusion.noise import Noise
 from ldm.errors import CheckpointError, RequestError
 from ldm.modelfolder import ModelIndex
 from ldm.requests import derived_seed, paired, repeated, seeds_of, shortened
-from ldm.samplers import Sampler, solver_named
+from ldm.samplers import Sampler, Samplers, solver_named
 from ldm.stage import Stage
 from ldm.training.loop import use_bf16
 
@@ -145,6 +145,7 @@ class TextToImage:
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         solver: str | None = None,
+        sampler: Sampler | None = None,
         candidates: int = 2,
         image_embeds: Tensor | None = None,
         latents: Tensor | None = None,
@@ -157,7 +158,8 @@ class TextToImage:
             prompt: one sentence or several.
             negative_prompt: what guidance leads away from; one for all or one a prompt.
             height, width: pixels; multiples of `size_multiple`, default the size of training.
-            num_inference_steps, guidance_scale, solver: of the decoder.
+            num_inference_steps, guidance_scale, solver: of the decoder, in place of its sampler's.
+            sampler: of the decoder, in place of the model's own.
             prior_num_inference_steps, prior_guidance_scale: of the prior.
             num_images_per_prompt: pictures of each prompt, prompt by prompt.
             seed: of the first picture of each prompt (picture i has seed + i), or one for each
@@ -180,29 +182,35 @@ class TextToImage:
                 f"output_type {output_type!r} is unknown; choose {', '.join(OUTPUT_TYPES)}"
             )
         grid = self._grid(height, width)
-        decoder = self._sampler("decoder", num_inference_steps, guidance_scale, solver)
-        prior = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
+        used = self.samplers(
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            sampler=sampler,
+            prior_num_inference_steps=prior_num_inference_steps,
+            prior_guidance_scale=prior_guidance_scale,
+        )
         negatives = None if negative_prompt is None else paired(negative_prompt, prompts)
         batch = self._text(prompts)
         if image_embeds is None:
-            image_embeds = self._imagine(batch, seeds, prior, candidates)
+            image_embeds = self._imagine(batch, seeds, used.prior, candidates)
         batch = batch.replace(image_embedding=image_embeds.to(self.device))
         negative = None if negatives is None else self._text(negatives)
         with self._autocast():
             x0 = self.decoder.sample(
                 batch,
-                decoder,
+                used.decoder,
                 Noise([derived_seed(s, "decoder") for s in seeds], self.device),
                 (self.space.model.config.latent_channels, *grid),
                 negative=negative,
                 start=latents,
-                on_step=self._on_step(decoder.steps, callback_on_step_end),
+                on_step=self._on_step(used.decoder.steps, callback_on_step_end),
             )
             pictures = x0 if output_type == "latent" else self.decoder.codec.decode(x0)
         settings = {
             "negative_prompt": negative_prompt,
-            "decoder": decoder.describe(),
-            "prior": {**prior.describe(), "candidates": candidates},
+            "decoder": used.decoder.describe(),
+            "prior": {**used.prior.describe(), "candidates": candidates},
             "height": grid[0] * self.space.model.factor,
             "width": grid[1] * self.space.model.factor,
             "precision": "bf16" if self.bf16 else "float32",
@@ -225,10 +233,32 @@ class TextToImage:
         [b e], the best of `candidates`; or all of them, [b candidates e], in the order drawn.
         """
         prompts = repeated(prompt, 1)
-        sampler = self._sampler("prior", prior_num_inference_steps, prior_guidance_scale, None)
+        sampler = self.samplers(
+            prior_num_inference_steps=prior_num_inference_steps,
+            prior_guidance_scale=prior_guidance_scale,
+        ).prior
         seeds = seeds_of(seed, None, len(prompts), 1)
         draw = self._candidates if all_candidates else self._imagine
         return draw(self._text(prompts), seeds, sampler, candidates)
+
+    def samplers(
+        self,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        solver: str | None = None,
+        sampler: Sampler | None = None,
+        prior_num_inference_steps: int | None = None,
+        prior_guidance_scale: float | None = None,
+    ) -> Samplers:
+        """The samplers that a call with these arguments uses."""
+        own = self.index.samplers
+        return Samplers(
+            prior=_changed(own["prior"], prior_num_inference_steps, prior_guidance_scale, None),
+            decoder=_changed(
+                sampler or own["decoder"], num_inference_steps, guidance_scale, solver
+            ),
+        )
 
     @property
     def size_multiple(self) -> int:
@@ -272,16 +302,6 @@ class TextToImage:
             drawn.append(self.prior.codec.decode(x0.float()))
         return torch.stack(drawn, dim=1)
 
-    def _sampler(
-        self, part: str, steps: int | None, guidance: float | None, solver: str | None
-    ) -> Sampler:
-        sampler = self.index.samplers[part]
-        if steps is not None:
-            sampler = replace(sampler, steps=steps)
-        if guidance is not None:
-            sampler = replace(sampler, guidance=guidance)
-        return sampler if solver is None else replace(sampler, solver=solver_named(solver))
-
     def _grid(self, height: int | None, width: int | None) -> tuple[int, int]:
         size = tuple(self.image_size if side is None else side for side in (height, width))
         unit = self.size_multiple
@@ -317,6 +337,17 @@ class TextToImage:
                 bar.close()
 
         return on_step
+
+
+def _changed(
+    sampler: Sampler, steps: int | None, guidance: float | None, solver: str | None
+) -> Sampler:
+    """The sampler with what is given in place of its own."""
+    if steps is not None:
+        sampler = replace(sampler, steps=steps)
+    if guidance is not None:
+        sampler = replace(sampler, guidance=guidance)
+    return sampler if solver is None else replace(sampler, solver=solver_named(solver))
 
 
 def nearest(drawn: Tensor, text: Tensor) -> Tensor:

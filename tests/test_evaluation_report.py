@@ -39,7 +39,8 @@ class Oracle:
     device, image_size, bf16 = torch.device("cpu"), 64, False
 
     def __init__(self, real: RealPictures, answer: list[int], fingerprint: str = "0123") -> None:
-        self.fingerprint = fingerprint
+        # Pictures are cached under the model's name: other answers are another model.
+        self.fingerprint = f"{fingerprint}{hash(tuple(answer))}"
         place = {p.caption: i for i, p in reversed(list(enumerate(real)))}
         self.pictures = {caption: real.images([answer[i]]) for caption, i in place.items()}
         self.clip = SimpleNamespace(
@@ -48,11 +49,11 @@ class Oracle:
         self.space = SimpleNamespace(encode=lambda x: x, decode=lambda z: z, model=self.clip)
         sampler = SimpleNamespace(describe=lambda: {"kind": "Sampler", "steps": 7})
         self.index = SimpleNamespace(samplers={"prior": sampler})
+        self.samplers = lambda **given: SimpleNamespace(prior=sampler, decoder=sampler)
 
     def __call__(self, prompts: list[str], *, seed: list[int], **settings: Any) -> Any:
         assert len(prompts) == len(seed) and settings.pop("output_type") == "pt"
-        images = torch.cat([self.pictures[p] for p in prompts]) / 255
-        return SimpleNamespace(images=images, settings={"decoder": settings})
+        return SimpleNamespace(images=torch.cat([self.pictures[p] for p in prompts]) / 255)
 
     def imagine(
         self, prompts: list[str], *, seed: list[int], all_candidates: bool, **settings: Any

@@ -13,9 +13,9 @@ from ldm.evaluation.features import NAME, SIDE, Extractor, Seen
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.judge import Judge, Verdicts, fit_probe
-from ldm.evaluation.pairs import choose, in_another_style
+from ldm.evaluation.pairs import in_another_style
 from ldm.evaluation.real import SPLITS, RealPictures
-from ldm.evaluation.section import Bench, Section, to_uint8
+from ldm.evaluation.section import Bench, Section
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,8 +83,8 @@ def evaluate(bench: Bench) -> Section:
 def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Seen, split: str) -> _Asked:
     """Draw and judge the pairs of a split; beside them the ceiling, the floor, the real ones."""
     real, options = bench.real, bench.options
-    places = choose(real, split, options.pairs, options.seed)
-    made, settings = _generated(bench, places)
+    drawn = bench.drawn(split)
+    places, made = drawn.places, drawn.images
     ceiling = bench.reconstructed(places)
     seen = {
         "generated": _features(bench, extractor, made),
@@ -106,7 +106,7 @@ def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Seen, split
         _details(bench, places, verdicts["generated"]),
         sheet([bench.originals(first), ceiling[:k], made[:k]], captions),
         captions,
-        settings,
+        drawn.settings,
     )
 
 
@@ -131,23 +131,6 @@ def make_judge(real: RealPictures, features: Seen) -> Judge:
     train = real.of("train")
     probe = fit_probe(features.take(train).style, [real[i].style for i in train])
     return Judge(probe, features.content, [p.concept for p in real], [p.style for p in real])
-
-
-def _generated(bench: Bench, places: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
-    """The model's pictures for the captions at `places`, uint8 [n 3 s s], and its settings."""
-    captions = [bench.real[i].caption for i in places]
-    seeds = bench.seeds(len(places))
-    settings: dict[str, Any] = {}
-    given = {**bench.options.decoder, **bench.options.prior}
-
-    def compute(run: Sequence[int]) -> Tensor:
-        output = bench.pipe(
-            [captions[j] for j in run], seed=[seeds[j] for j in run], output_type="pt", **given
-        )
-        settings.update(output.settings)
-        return to_uint8(output.images)
-
-    return bench.batched(range(len(places)), compute, "pictures"), settings
 
 
 def _features(bench: Bench, extractor: Extractor, images: Tensor) -> Seen:

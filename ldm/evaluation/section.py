@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from autoencoder.pixels import from_uint8
 from ldm.evaluation.cache import cached
 from ldm.evaluation.features import in_batches
 from ldm.evaluation.figures import Figure
+from ldm.evaluation.pairs import choose
 from ldm.evaluation.real import RealPictures
 
 if TYPE_CHECKING:
@@ -73,7 +76,9 @@ class Section:
     Attributes:
         title: heading.
         notes: what a reader needs to know to read the table.
-        protocol: how it was made, beside what the whole report has in common.
+        protocol: how it was measured, beside what the whole report has in common; figures with
+            different protocols are not comparable.
+        subject: what was measured, beside the model: another one is what a comparison is about.
         rows: figures by row and column; every row has the same columns.
         details: one record a picture, for the JSON only.
         grids: pictures by name, to be written beside the report.
@@ -84,9 +89,25 @@ class Section:
     notes: tuple[str, ...]
     protocol: dict[str, Any]
     rows: dict[str, dict[str, Figure]]
+    subject: dict[str, Any] = field(default_factory=dict)
     details: tuple[dict[str, Any], ...] = ()
     grids: dict[str, Image.Image] = field(default_factory=dict)
     shown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of a model: `images` uint8 [n 3 s s], one a caption and seed.
+
+    `places` are those of the real pictures whose captions were asked; `settings` is what the
+    pipeline says of the call.
+    """
+
+    places: tuple[int, ...]
+    captions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    images: Tensor
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,57 @@ class Bench:
     pipe: TextToImage
     real: RealPictures
     options: Options
+
+    def drawn(self, split: str) -> Drawn:
+        """The model's pictures for the pairs that are asked of a split, picture i with seed i."""
+        places = choose(self.real, split, self.options.pairs, self.options.seed)
+        seeds = self.seeds(len(places))
+        return self.draw(places, seeds, **self.options.prior, **self.options.decoder)
+
+    def draw(
+        self,
+        places: Sequence[int],
+        seeds: Sequence[int],
+        *,
+        embeddings: Tensor | None = None,
+        **samplers: Any,
+    ) -> Drawn:
+        """Pictures for the captions at `places`, kept under all that they depend on.
+
+        Args:
+            embeddings: unit-norm image embeddings [n e] in place of the prior's.
+            samplers: as `TextToImage.samplers` takes them.
+        """
+        captions = [self.real[i].caption for i in places]
+        used = self.pipe.samplers(**samplers)
+
+        def some(run: Sequence[int]) -> Tensor:
+            output = self.pipe(
+                [captions[j] for j in run],
+                seed=[seeds[j] for j in run],
+                image_embeds=None if embeddings is None else embeddings[list(run)],
+                output_type="pt",
+                **samplers,
+            )
+            return to_uint8(output.images)
+
+        settings = {
+            "decoder": used.decoder.describe(),
+            "prior": used.prior.describe() if embeddings is None else "given embeddings",
+        }
+        asked = [captions, list(seeds), None if embeddings is None else embeddings.tolist()]
+        images = cached(
+            self.options.cache,
+            "drawn",
+            {
+                "model": self.pipe.fingerprint,
+                "precision": "bf16" if self.pipe.bf16 else "float32",
+                "asked": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+                **settings,
+            },
+            lambda: self.batched(range(len(places)), some, "pictures"),
+        )
+        return Drawn(tuple(places), tuple(captions), tuple(seeds), images, settings)
 
     def reconstructed(self, places: Sequence[int]) -> Tensor:
         """Real pictures through the autoencoder (mean latent), uint8 [n 3 s s]."""

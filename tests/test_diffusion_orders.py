@@ -86,7 +86,7 @@ def test_every_ode_solver_meets_at_one_sample(name: str) -> None:
     torch.testing.assert_close(first, meet, rtol=0, atol=0.08)
 
 
-@pytest.mark.parametrize("name", ["cosine", "subvp", "ve", "edm", "flow"])
+@pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("solver", STOCHASTIC)
 def test_moments_of_the_stochastic_solvers(solver: str, name: str) -> None:
     """Mean 0.7, -0.4 and standard deviation 0.5, within Monte-Carlo error and the step's bias."""

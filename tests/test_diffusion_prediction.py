@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ldm.diffusion import (
     X0,
+    CosineChain,
     Denoiser,
     Edm,
     Eps,
@@ -32,6 +33,7 @@ from ldm.diffusion import (
     VPCosine,
     VPLinear,
     ZeroTerminalSnr,
+    clip_x0,
 )
 
 CHAIN = LinearChain(num_steps=100)
@@ -40,7 +42,6 @@ CASES: list[tuple[str, Process, Prediction]] = [
     (f"{name}-{prediction}", process, prediction)
     for name, process in {**FULL, "chain": CHAIN}.items()
     for prediction in PREDICTIONS
-    if name != "flow" or not isinstance(prediction, Eps | Score)
 ]
 CASES += [
     ("chain-previous", CHAIN, PreviousMean(num_steps=100)),
@@ -118,7 +119,7 @@ def test_karras_is_edms_preconditioning() -> None:
 @pytest.mark.parametrize(
     ("process", "prediction", "instead"),
     [
-        (LinearFlow(), Eps(), "Flow"),
+        (LinearFlow(t_max=1.0), Eps(), "Flow"),
         (LinearFlow(t_max=1.0), Score(), "V()"),
         (ZeroTerminalSnr(base=VPLinear()), Eps(), "V()"),
     ],
@@ -207,3 +208,16 @@ def test_half_precision_keeps_the_conversion_in_float32() -> None:
         found = denoiser(x, t)
     torch.testing.assert_close(found.x0, denoiser(x, t).x0)
     assert denoiser(x.bfloat16(), t).x0.dtype == torch.float32
+
+
+def test_the_published_cosine_chain_takes_eps() -> None:
+    """2102.09672: alpha is 4.9e-5 at its end; x0 comes back in float64, and clipped in float32."""
+    chain, t = CosineChain(), torch.ones(1, dtype=torch.float64)
+    x0, eps = torch.rand(2, 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alpha, sigma = chain.alpha_sigma(t)
+    assert alpha.item() == pytest.approx(4.9e-5, rel=0.02)
+    found = Eps().denoised(chain, t, alpha * x0 + sigma * eps, eps)
+    torch.testing.assert_close(found.x0, x0, rtol=0, atol=1e-10)
+    denoiser = Denoiser(First(), chain, Eps())
+    clipped = clip_x0(denoiser.bind(None), chain)(torch.randn(1, 5), t)
+    assert clipped.x0.abs().max() <= 1 and clipped.eps.isfinite().all()

@@ -90,7 +90,7 @@ def binomial_bound(
     """
     nats = []
     for step in range(1, chain.num_steps + 1):
-        t = torch.full((len(x0),), step)
+        t = torch.full((len(x0),), step, device=x0.device)
         nats.append(step_nats(chain, believe, x0, draw_bits(chain.chance(x0, t), generator), t))
     return torch.stack(nats)
 

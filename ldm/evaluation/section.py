@@ -37,6 +37,8 @@ class Options:
         grid: pictures shown on a grid.
         steps, guidance, solver, prior_steps, prior_guidance: in place of the model's own.
         quiet: no progress bars.
+        extractor: the network whose features FID and its like compare.
+        extractor_weights: its weights where they are to be read from a file.
     """
 
     pairs: int = 256
@@ -50,6 +52,8 @@ class Options:
     prior_steps: int | None = None
     prior_guidance: float | None = None
     quiet: bool = False
+    extractor: str = "effnet-lite0"
+    extractor_weights: Path | None = None
 
     @property
     def prior(self) -> dict[str, Any]:

@@ -109,20 +109,32 @@ def summary(results: Path) -> Path:
     return path
 
 
-def verdicts(results: Path, prefix: str = "") -> list[str]:
-    """A table of every claim and its verdict; `prefix` leads from the reader to the pages."""
+def totals(results: Path, prefix: str = "") -> list[str]:
+    """A table of the methods: how many claims hold, which do not; `prefix` leads to the pages."""
+    lines = ["| method | claims that hold here | those that do not |", "|---|---|---|"]
+    for path in sorted(results.glob("*.json")):
+        record = json.loads(path.read_text())
+        failed = [f["claim"] for f in record["findings"] if not f["holds"]]
+        count = f"{len(record['findings']) - len(failed)} of {len(record['findings'])}"
+        title = f"[{record['title']}]({prefix}{record['name']}.md)"
+        lines.append(f"| {title} | {count} | {'; '.join(failed)} |")
+    return lines
+
+
+def verdicts(results: Path) -> list[str]:
+    """A table of every claim and its verdict."""
     lines = ["| method | claim | measured here | verdict |", "|---|---|---|---|"]
     for path in sorted(results.glob("*.json")):
         record = json.loads(path.read_text())
         for i, finding in enumerate(record["findings"]):
-            title = f"[{record['title']}]({prefix}{record['name']}.md)" if i == 0 else ""
+            title = f"[{record['title']}]({record['name']}.md)" if i == 0 else ""
             verdict = "holds" if finding["holds"] else "does not hold here"
             lines.append(f"| {title} | {finding['claim']} | {finding['measured']} | {verdict} |")
     return lines
 
 
 def update_readme(readme: Path, results: Path) -> None:
-    """Put the table of verdicts between the two marks of a file.
+    """Put the table of methods between the two marks of a file.
 
     Raises:
         ConfigError: the marks are not there, once each and in order.
@@ -132,5 +144,5 @@ def update_readme(readme: Path, results: Path) -> None:
     if not opening or not closing or MARKS[0] in rest or MARKS[1] in after:
         raise ConfigError(f"{readme} needs {MARKS[0]} and, below it, {MARKS[1]}, once each")
     prefix = Path(os.path.relpath(results, readme.parent)).as_posix() + "/"
-    table = "\n".join(verdicts(results, prefix))
+    table = "\n".join(totals(results, prefix))
     readme.write_text(f"{before}{opening}\n{table}\n{closing}{after}")

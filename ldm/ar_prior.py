@@ -9,9 +9,7 @@ b batch; e width of an embedding; k components kept; v buckets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +21,8 @@ from ldm.data.stream import Stream
 from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.networks.code_prior import CodePriorConfig
-from ldm.training import Player, Terms
-from ldm.training.checkpoint import export_weights
+from ldm.training import Terms
+from ldm.training.learner import Learner, LearnerTask
 
 
 class EmbeddingCodes(nn.Module):
@@ -71,7 +69,7 @@ class EmbeddingCodes(nn.Module):
         return F.normalize(coordinates @ self.components + self.mean, dim=-1)
 
 
-class ArPrior(nn.Module):
+class ArPrior(Learner):
     """The codes' distribution given a text."""
 
     edges: Tensor
@@ -135,7 +133,7 @@ class ArPriorTraining:
     network: CodePriorConfig
     conditioner: TextConditionerConfig
 
-    def build(self, stream: Stream) -> ArPriorTask:
+    def build(self, stream: Stream) -> LearnerTask[ArPrior]:
         """A fresh prior, its codes measured over one pass of the data."""
         prior, images, texts = ArPrior(self), [], []
         for batch in stream.epoch():
@@ -144,27 +142,4 @@ class ArPriorTraining:
             images.append(batch.image_embedding)
             texts.append(batch.text.pooled)
         prior.measure(torch.cat(images), torch.cat(texts))
-        return ArPriorTask(prior)
-
-
-class ArPriorTask:
-    """Training of the autoregressive prior."""
-
-    def __init__(self, prior: ArPrior) -> None:
-        self.prior = prior
-
-    @property
-    def module(self) -> nn.Module:
-        return self.prior
-
-    def players(self) -> Sequence[Player]:
-        return [Player("prior", list(self.prior.parameters()), self.prior.loss)]
-
-    def samples(self, batch: Batch, generator: torch.Generator) -> None:
-        """An embedding is no picture."""
-
-    def export(
-        self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
-    ) -> None:
-        """Write `model.safetensors`; the recipe beside the run says what it belongs to."""
-        export_weights(folder, tensors)
+        return LearnerTask(prior)

@@ -6,9 +6,7 @@ b batch; d bits
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +17,8 @@ from ldm.data.stream import Stream
 from ldm.diffusion.binomial import BinomialChain, draw_bits, step_nats
 from ldm.errors import DataError
 from ldm.networks.mlp import MlpConfig
-from ldm.training import Player, Terms
-from ldm.training.checkpoint import export_weights
+from ldm.training import Terms
+from ldm.training.learner import Learner, LearnerTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +31,17 @@ class BinaryTraining:
     network: MlpConfig
     chain: BinomialChain = field(default_factory=BinomialChain)
 
-    def build(self, stream: Stream) -> BinaryTask:
+    def build(self, stream: Stream) -> LearnerTask[Bits]:
         """Freshly drawn weights."""
-        return BinaryTask(self.chain, self.network.build())
+        return LearnerTask(Bits(self.chain, self.network.build()))
 
 
-class BinaryTask:
+class Bits(Learner):
     """One step of the chain, drawn evenly, stands for all of them."""
 
     def __init__(self, chain: BinomialChain, network: nn.Module) -> None:
+        super().__init__()
         self.chain, self.network = chain, network
-
-    @property
-    def module(self) -> nn.Module:
-        return self.network
-
-    def players(self) -> Sequence[Player]:
-        return [Player("bits", list(self.network.parameters()), self.loss)]
 
     def believe(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Logits of x0 [b d] from x_t [b d] at step t [b]."""
@@ -66,16 +58,3 @@ class BinaryTask:
         x_t = draw_bits(self.chain.chance(x0, t), generator)
         nats = step_nats(self.chain, self.believe, x0, x_t, t)
         return {"loss": steps * nats / math.log(2)}
-
-    def samples(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """Bits are no pictures."""
-        return None
-
-    def export(
-        self,
-        folder: Path,
-        tensors: dict[str, Tensor],
-        batches: Callable[[], Iterator[Batch]],
-    ) -> None:
-        """Write the network's weights."""
-        export_weights(folder, tensors)

@@ -9,14 +9,14 @@ b batch; k classes; ... data
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm import config
 from ldm.data.batch import Batch
@@ -29,7 +29,8 @@ from ldm.diffusion.times import Times, Uniform
 from ldm.errors import DataError
 from ldm.networks.encoder import Encoder, EncoderConfig
 from ldm.stage import CodecConfig
-from ldm.training import Player, Terms
+from ldm.training import Terms
+from ldm.training.learner import Learner, LearnerTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class ClassifierConfig:
         return NoisyClassifier(self)
 
 
-class NoisyClassifier(nn.Module):
+class NoisyClassifier(Learner):
     """forward: x_t `[b ...]`, t `[b]` -> logits of p(y | x_t) `[b k]`."""
 
     def __init__(self, settings: ClassifierConfig) -> None:
@@ -120,26 +121,12 @@ class ClassifierTraining:
         """A fresh classifier, drawn from torch's global generator."""
         return ClassifierTask(self.classifier.build())
 
-
-class ClassifierTask:
-    """Training of a classifier of noised data."""
-
-    def __init__(self, classifier: NoisyClassifier) -> None:
-        self.classifier = classifier
-
-    @property
-    def module(self) -> nn.Module:
-        return self.classifier
-
-    def players(self) -> Sequence[Player]:
-        return [Player("classifier", list(self.classifier.parameters()), self.classifier.loss)]
-
-    def samples(self, batch: Batch, generator: torch.Generator) -> None:
-        """A classifier draws nothing."""
+class ClassifierTask(LearnerTask[NoisyClassifier]):
+    """Training of a classifier, which is exported with its settings."""
 
     def export(
         self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
     ) -> None:
         """Write the classifier's folder."""
-        self.classifier.load_state_dict(tensors)
-        self.classifier.save_pretrained(folder)
+        self.learner.load_state_dict(tensors)
+        self.learner.save_pretrained(folder)

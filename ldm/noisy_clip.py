@@ -9,9 +9,8 @@ b batch; e width of the shared space; ... data
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +27,8 @@ from ldm.diffusion.times import Times, Uniform
 from ldm.errors import DataError
 from ldm.networks.encoder import Encoder, EncoderConfig
 from ldm.stage import CodecConfig
-from ldm.training import Player, Terms
-from ldm.training.checkpoint import export_weights
+from ldm.training import Terms
+from ldm.training.learner import Learner, LearnerTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ class NoisyClipConfig:
         return NoisyClip(self)
 
 
-class NoisyClip(nn.Module):
+class NoisyClip(Learner):
     """Two towers and the logarithm of the inverse temperature."""
 
     def __init__(self, settings: NoisyClipConfig) -> None:
@@ -112,29 +111,6 @@ class NoisyClipTraining:
 
     clip: NoisyClipConfig
 
-    def build(self, stream: Stream) -> NoisyClipTask:
+    def build(self, stream: Stream) -> LearnerTask[NoisyClip]:
         """Fresh towers, drawn from torch's global generator."""
-        return NoisyClipTask(self.clip.build())
-
-
-class NoisyClipTask:
-    """Training of a CLIP for guidance."""
-
-    def __init__(self, clip: NoisyClip) -> None:
-        self.clip = clip
-
-    @property
-    def module(self) -> nn.Module:
-        return self.clip
-
-    def players(self) -> Sequence[Player]:
-        return [Player("clip", list(self.clip.parameters()), self.clip.loss)]
-
-    def samples(self, batch: Batch, generator: torch.Generator) -> None:
-        """It draws nothing."""
-
-    def export(
-        self, folder: Path, tensors: dict[str, Tensor], batches: Callable[[], Iterator[Batch]]
-    ) -> None:
-        """Write `model.safetensors`; the recipe beside the run says what it belongs to."""
-        export_weights(folder, tensors)
+        return LearnerTask(self.clip.build())

@@ -60,7 +60,7 @@ def findings(bench: Bench, plans: Mapping[str, Recipe]) -> list[Finding]:
         name: [bench.train(plans[name], name, seed) for seed in bench.seeds]
         for name in ("conditional", "unconditional", "classifier")
     }
-    classifiers = [task.classifier for task in models["classifier"]]
+    classifiers = [task.learner for task in models["classifier"]]
     stages = {
         name: [task.stage for task in models[name]] for name in ("conditional", "unconditional")
     }

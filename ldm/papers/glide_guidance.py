@@ -103,8 +103,8 @@ def measured(bench: Bench, plans: Mapping[str, Recipe], seed: int) -> Seed:
     """Train the base model and the two CLIPs; draw under each guidance."""
     stage: Stage = bench.train(plans["base"], "base", seed).stage
     towers = {
-        AWARE: bench.train(plans["noise_aware_clip"], "noise_aware_clip", seed).clip,
-        CLEAN: bench.train(plans["clean_clip"], "clean_clip", seed).clip,
+        AWARE: bench.train(plans["noise_aware_clip"], "noise_aware_clip", seed).learner,
+        CLEAN: bench.train(plans["clean_clip"], "clean_clip", seed).learner,
     }
     wanted = torch.cat(
         [combinations(False, copies=bench.count(3), every=2), combinations(True, copies=2)]

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.binary import BinaryTask
+from ldm.binary import Bits
 from ldm.data.toys import Heartbeat
 from ldm.diffusion import Noise
 from ldm.diffusion.binomial import BinomialChain, binomial_bound, binomial_sample
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Table
+from ldm.training.learner import LearnerTask
 
 LENGTH, PERIOD = Heartbeat.length, Heartbeat.period
 ENTROPY = math.log2(PERIOD)
@@ -60,15 +61,16 @@ def bound_bits(chain: BinomialChain, believe: Any, n: int, seed: int) -> float:
     return float(nats.sum(0).mean()) / math.log(2)
 
 
-def heartbeat(bench: Bench, tasks: list[BinaryTask]) -> list[Finding]:
+def heartbeat(bench: Bench, tasks: list[LearnerTask[Bits]]) -> list[Finding]:
     """The bound against the data's entropy, and the share of samples that are heartbeats."""
     n = bench.count(1000, 50)
-    chain = tasks[0].chain
-    bits = [bound_bits(chain, t.believe, n, s) for t, s in zip(tasks, bench.seeds, strict=True)]
+    models = [task.learner for task in tasks]
+    chain = models[0].chain
+    bits = [bound_bits(chain, m.believe, n, s) for m, s in zip(models, bench.seeds, strict=True)]
     exact = [bound_bits(chain, Oracle(chain), n, s) for s in bench.seeds]
     walks = [
-        binomial_sample(chain, task.believe, LENGTH, Noise(range(1000 * seed, 1000 * seed + n)))
-        for task, seed in zip(tasks, bench.seeds, strict=True)
+        binomial_sample(chain, model.believe, LENGTH, Noise(range(1000 * seed, 1000 * seed + n)))
+        for model, seed in zip(models, bench.seeds, strict=True)
     ]
     ideal = binomial_sample(chain, Oracle(chain), LENGTH, Noise(range(n)))[-1]
     shares = Measured.over([periodic(walk[-1]) for walk in walks])

@@ -97,7 +97,7 @@ def trained(bench: Bench, plans: Mapping[str, Recipe], seed: int) -> Parts:
         seed=seed,
         clip=data.clip.load(),
         prior=bench.train(plans["diffusion_prior"], "diffusion_prior", seed).stage,
-        ar_prior=bench.train(plans["autoregressive_prior"], "autoregressive_prior", seed).prior,
+        ar_prior=bench.train(plans["autoregressive_prior"], "autoregressive_prior", seed).learner,
         decoder=bench.train(plans["decoder"], "decoder", seed).stage,
     )
 

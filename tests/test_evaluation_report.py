@@ -90,8 +90,8 @@ def test_a_perfect_model_is_perfect(real: RealPictures, cache: Path, tmp_path: P
     pipe: Any = Oracle(real, list(range(len(real))))
     written = evaluate(pipe, FIXTURE, tmp_path, options(cache), [], "python scripts/evaluate.py")
     assert {p.name for p in written} == {
-        "emoji.json", "emoji.md", "emoji-reconstruction.png", "emoji-pictures-train.png",
-        "emoji-pictures-heldout.png",
+        "emoji.json", "emoji.md", "emoji.html", "emoji-reconstruction.png",
+        "emoji-pictures-train.png", "emoji-pictures-heldout.png",
     }  # fmt: skip
     found = sections(tmp_path)
     pictures = found["pictures"]["rows"]

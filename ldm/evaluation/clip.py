@@ -36,8 +36,10 @@ def evaluate(bench: Bench) -> Section:
             "split": "heldout",
             "pictures": len(places),
             "caption": "the first of each sample",
-            "clip": bench.pipe.clip.fingerprint(),
+            **bench.resize,
         },
+        subject={"clip": bench.pipe.clip.fingerprint()},
+        depends=(),
         rows=rows,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,10 +27,25 @@ class Figure:
     unit: str = ""
 
     def __str__(self) -> str:
+        return f"{self.text} {self.bounds}".rstrip()
+
+    @property
+    def text(self) -> str:
+        """The value alone, with its unit."""
+        return self._number(self.value)
+
+    @property
+    def bounds(self) -> str:
+        """The interval, or "" where there is none."""
         if self.low is None or self.high is None:
-            return self._number(self.value)
-        bounds = f"[{self._number(self.low, bare=True)}, {self._number(self.high, bare=True)}]"
-        return f"{self._number(self.value)} {bounds}"
+            return ""
+        return f"[{self._number(self.low, bare=True)}, {self._number(self.high, bare=True)}]"
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Figure:
+        """What `to_json` gave; KeyError, TypeError or ValueError where it is not that."""
+        low, high = (None if body[k] is None else float(body[k]) for k in ("low", "high"))
+        return cls(float(body["value"]), low, high, int(body["n"]), str(body["unit"]))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

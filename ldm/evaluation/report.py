@@ -1,53 +1,20 @@
-"""Sections -> one JSON file, one Markdown file and PNG grids, which say how they were made."""
+"""Sections -> JSON, Markdown, HTML and PNG grids, which say what was judged and how."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ldm.data.manifest import write_atomically
-from ldm.evaluation.figures import Figure
+from ldm.errors import RequestError
+from ldm.evaluation.cards import ABOUT, FORMAT, Card, load, parted, sample_sizes, table_line, told
+from ldm.evaluation.html import write_html
 from ldm.evaluation.section import Section
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
-
-
-def section_json(section: Section, common: Mapping[str, Any], files: Mapping[str, str]) -> Any:
-    """What the JSON file says of a section; `common` is added to its protocol."""
-    return {
-        "title": section.title,
-        "notes": list(section.notes),
-        "protocol": {**common, **section.protocol},
-        "rows": {r: {c: f.to_json() for c, f in row.items()} for r, row in section.rows.items()},
-        "grids": {
-            name: {"file": files[name], "captions": list(section.shown[name])}
-            for name in section.grids
-        },
-        "details": list(section.details),
-    }
-
-
-def earlier(path: Path, common: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections in the report at `path` that were made from the same model and data."""
-    if not path.exists():
-        return {}
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        if body["format"] != FORMAT:
-            return {}
-        return {
-            name: section
-            for name, section in body["sections"].items()
-            if all(section["protocol"][k] == common[k] for k in ("model", "data"))
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("%s is replaced: it is no report of this script (%r)", path, error)
-        return {}
 
 
 def write(
@@ -56,61 +23,83 @@ def write(
     sections: Mapping[str, Section],
     common: Mapping[str, Any],
     order: Sequence[str],
+    *,
+    asked: Mapping[str, Any],
 ) -> list[Path]:
-    """Write NAME.json, NAME.md and the grids; returns their paths.
+    """Write NAME.json, NAME.md, NAME.html and the grids; returns their paths.
 
-    Sections that an earlier report in `folder` has of the same model and data stay in it. `order`
-    is that of the sections in the report.
+    Args:
+        common: command, model, data, precision.
+        order: that of the sections in the report.
+        asked: the options. Sections that an earlier report in `folder` has of the same model and
+            data, made with the same options, stay in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    every, written = earlier(folder / f"{name}.json", common), []
+    path, written = folder / f"{name}.json", []
+    every = earlier(path, common, asked, made=sections)
     for key, section in sections.items():
         files = {grid: f"{name}-{grid}.png" for grid in section.grids}
         for grid, image in section.grids.items():
             image.save(folder / files[grid], optimize=True)
             written.append(folder / files[grid])
-        every[key] = section_json(section, common, files)
-    body: dict[str, Any] = {
-        "format": FORMAT,
-        "sections": {k: every[k] for k in order if k in every},
-    }
-    texts = {
-        f"{name}.json": json.dumps(body, indent=1, ensure_ascii=False) + "\n",
-        f"{name}.md": markdown(body["sections"]),
-    }
-    for file, text in texts.items():
-        write_atomically(folder / file, text.encode())
-    return [folder / file for file in texts] + written
+        every[key] = Card.of(section, common, asked, files)
+    cards = {k: every[k] for k in order if k in every}
+    body = {"format": FORMAT, "sections": {k: card.to_json() for k, card in cards.items()}}
+    write_atomically(path, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(path.with_suffix(".md"), markdown(cards).encode())
+    return [path, path.with_suffix(".md"), write_html(path), *written]
 
 
-def markdown(sections: Mapping[str, Any]) -> str:
+def earlier(
+    path: Path, common: Mapping[str, Any], asked: Mapping[str, Any], made: Collection[str]
+) -> dict[str, Card]:
+    """The cards in the report at `path` that belong into the report of this run.
+
+    They are of the same model, data, precision and options; what is left out is told, unless it
+    was `made` anew.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = load(path)
+    except RequestError as error:
+        logger.warning("replaced: %s", error)
+        return {}
+    subject, protocol = parted(common)
+    kept = {}
+    for name, card in ((k, c) for k, c in found.items() if k not in made):
+        now = {"model": subject["model"], **protocol, **{k: asked.get(k) for k in card.options}}
+        then = {**card.subject, **card.protocol, **card.options}
+        other = [k for k, value in now.items() if then.get(k) != value]
+        if not other:
+            kept[name] = card
+            continue
+        changes = ", ".join(f"{k} {told(then.get(k))} (now {told(now[k])})" for k in other)
+        logger.warning("%s: '%s' is left out, it was made with %s", path, name, changes)
+    return kept
+
+
+def markdown(cards: Mapping[str, Card]) -> str:
     """The report for people: each table with its protocol under it."""
-    parts = [
-        "# Evaluation\n\nFigures are means with the 95 % bootstrap interval over the items of the "
-        "table (2000 resamples). Written by scripts/evaluate.py.\n"
-    ]
-    for section in sections.values():
-        parts.append(f"\n## {section['title']}\n\n{_table(section['rows'])}\n")
-        parts += [f"\n{note}\n" for note in section["notes"]]
-        parts.append("\n" + "".join(f"- {k}: {_told(v)}\n" for k, v in section["protocol"].items()))
-        for name, grid in section["grids"].items():
-            parts.append(f"\n![{name}]({grid['file']})\n")
+    parts = [f"# Evaluation\n\n{ABOUT}\n"]
+    for card in cards.values():
+        parts.append(f"\n## {card.title}\n\n{_table(card)}\n")
+        parts += [f"\n{note}\n" for note in card.notes]
+        for heading, values in (("Judged", card.subject), ("Protocol", card.protocol)):
+            lines = "".join(f"- {k}: {_line(v)}\n" for k, v in values.items())
+            parts.append(f"\n{heading}:\n\n{lines}")
+        parts += [f"\n![{name}]({grid.file})\n" for name, grid in card.grids.items()]
     return "".join(parts)
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    figures = {name: {c: Figure(**f) for c, f in row.items()} for name, row in rows.items()}
-    columns = list(next(iter(figures.values())))
+def _table(card: Card) -> str:
+    columns = card.columns
     lines = [["", "N", *columns], ["---"] + ["---:"] * (len(columns) + 1)]
-    for name, row in figures.items():
-        lines.append([name, str(row[columns[0]].n), *(str(row[c]) for c in columns)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    for name, row in card.rows.items():
+        cells = [str(row[c]) if c in row else "" for c in columns]
+        lines.append([name, sample_sizes(row), *cells])
+    return "\n".join(table_line(line) for line in lines)
 
 
-def _told(value: Any) -> str:
-    """A value of the protocol in a line: settings are named by their kind."""
-    if not isinstance(value, Mapping):
-        return f"`{value}`" if isinstance(value, str) and " " not in value else str(value)
-    kind = value.get("kind", "")
-    inner = ", ".join(f"{k} {_told(v)}" for k, v in value.items() if k != "kind" and v is not None)
-    return f"{kind} ({inner})" if kind and inner else kind or inner
+def _line(value: Any) -> str:
+    return f"`{value}`" if isinstance(value, str) and " " not in value else told(value)

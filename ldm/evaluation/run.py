@@ -61,7 +61,10 @@ def evaluate(
         section = PARTS[name](bench)
         logger.info("%s: %.0f s", name, time.perf_counter() - start)
         # Written as soon as it is known: a later part that fails takes nothing with it.
-        written |= dict.fromkeys(report.write(out, data.name, {name: section}, common, list(PARTS)))
+        files = report.write(
+            out, data.name, {name: section}, common, list(PARTS), asked=options.asked
+        )
+        written |= dict.fromkeys(files)
     return list(written)
 
 

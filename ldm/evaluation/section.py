@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from autoencoder.pixels import from_uint8
+from ldm.data.images import Crop
 from ldm.evaluation.cache import cached
 from ldm.evaluation.features import in_batches
 from ldm.evaluation.figures import Figure
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ldm.pipeline import TextToImage
+
+_NO_MATTER = ("batch_size", "cache", "grid", "quiet")
+"""Options that no figure depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,16 @@ class Options:
     prior_steps: int | None = None
     prior_guidance: float | None = None
     quiet: bool = False
+    clip_model: str | None = None
     extractor: str = "effnet-lite0"
     extractor_weights: Path | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options that figures can depend on, as JSON values."""
+        plain = {k: v for k, v in asdict(self).items() if k not in _NO_MATTER}
+        values: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+        return values
 
     @property
     def prior(self) -> dict[str, Any]:
@@ -83,6 +95,8 @@ class Section:
         protocol: how it was measured, beside what the whole report has in common; figures with
             different protocols are not comparable.
         subject: what was measured, beside the model: another one is what a comparison is about.
+        depends: the options that the figures depend on; None for all. A report keeps a section of
+            an earlier run only if these are the same.
         rows: figures by row and column; every row has the same columns.
         details: one record a picture, for the JSON only.
         grids: pictures by name, to be written beside the report.
@@ -94,6 +108,7 @@ class Section:
     protocol: dict[str, Any]
     rows: dict[str, dict[str, Figure]]
     subject: dict[str, Any] = field(default_factory=dict)
+    depends: tuple[str, ...] | None = None
     details: tuple[dict[str, Any], ...] = ()
     grids: dict[str, Image.Image] = field(default_factory=dict)
     shown: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -181,11 +196,26 @@ class Bench:
             x = from_uint8(self.originals(run).to(self.pipe.device))
             return to_uint8(self.pipe.space.decode(self.pipe.space.encode(x)) / 2 + 0.5)
 
-        return self.batched(places, through, "autoencoder")
+        return cached(
+            self.options.cache,
+            "reconstructed",
+            {
+                "data": self.real.digest,
+                "autoencoder": self.pipe.space.model.fingerprint(),
+                "places": hashlib.sha256(json.dumps(list(places)).encode()).hexdigest(),
+                **self.resize,
+            },
+            lambda: self.batched(places, through, "autoencoder"),
+        )
 
     def originals(self, places: Sequence[int]) -> Tensor:
         """Real pictures at the model's size, uint8 [n 3 s s]."""
         return self.real.images(places, self.pipe.image_size)
+
+    @property
+    def resize(self) -> dict[str, Any]:
+        """For protocols: how `originals` brings real pictures to the model's size."""
+        return {"resize": Crop(size=self.pipe.image_size).identity()}
 
     def image_embeddings(self, split: str) -> Tensor:
         """CLIP embeddings [n e] of a split's pictures."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 PIXEL_LIMIT = 64_000_000
+# EXIF 2.32, tag 0x0112: orientations 5 to 8 exchange height and width.
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)
 # What Pillow raises on damaged files, besides its own classes, which derive from OSError.
 _DAMAGE = (
     OSError,
@@ -79,6 +81,16 @@ def decode_image(
     image = to_rgb(_open(data, pixel_limit))
     pixels = np.asarray(crop(image) if crop else image)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def upright_size(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[int, int]:
+    """(height, width) that `decode_image` without a crop gives, from the file's header alone."""
+    image = _open(data, pixel_limit)
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in _LYING
+    except _DAMAGE as error:
+        raise DataError(f"picture cannot be decoded: {error}") from error
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def to_rgb(image: PILImage.Image) -> PILImage.Image:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ldm.evaluation.cache import cached
 from ldm.evaluation.diversity import content
-from ldm.evaluation.features import NAME, Extractor
+from ldm.evaluation.features import NAME, SIDE, Extractor, Seen
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.neighbours import (
@@ -145,13 +145,12 @@ def measure(bench: Bench, extractor: Extractor, drawn: dict[str, Tensor]) -> dic
     The copier's pictures are training ones through the autoencoder: it tells what the audit would
     say of a model that has learned them by heart.
     """
-    train = bench.real.of("train")
     asked = bench.drawn("train").places
     queries = drawn | {
         YARDSTICK: bench.reconstructed(bench.real.of("heldout")),
         COPIER: bench.reconstructed(asked),
     }
-    references = F.normalize(real_features(bench, extractor).content[train], dim=1)
+    references = F.normalize(train_content(bench, extractor), dim=1)
     small = _flat(train_thumbs(bench))
     features, pixels = Ruler({}, {}), Ruler({}, {})
     for name, images in queries.items():
@@ -167,6 +166,21 @@ def relative(around: Neighbours) -> Tensor:
     """Distance to the nearest over the mean distance to all found: [n]; 0 where both are 0."""
     nearest_one, mean = around.distance[:, 0], around.distance.mean(dim=1)
     return nearest_one / mean.clamp_min(torch.finfo(mean.dtype).tiny)
+
+
+def train_content(bench: Bench, extractor: Extractor) -> Tensor:
+    """Content features [l c] of all training pictures at the model's size."""
+    places, side = bench.real.of("train"), bench.pipe.image_size
+    if side == SIDE:
+        return real_features(bench, extractor).content[places]
+    return cached(
+        bench.options.cache,
+        "train-content",
+        {"data": bench.real.digest, "side": side, **extractor.identity()},
+        lambda: bench.batched(
+            places, lambda run: Seen.parted(extractor(bench.originals(run))).content, "features"
+        ),
+    )
 
 
 def thumbs(images: Tensor) -> Tensor:

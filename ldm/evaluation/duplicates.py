@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.evaluation.audit import thumbs, train_thumbs
+from ldm.evaluation.audit import thumbs, train_content, train_thumbs
 from ldm.evaluation.diversity import content
 from ldm.evaluation.features import Extractor
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.neighbours import mann_whitney_z, nearest
 from ldm.evaluation.real import SPLITS
-from ldm.evaluation.samples import real_features
 from ldm.evaluation.section import Bench, Section
 
 
@@ -27,17 +26,17 @@ def evaluate(bench: Bench) -> Section:
     """Equal and nearly equal pictures: held-out ones and drawn ones against the training set."""
     extractor = Extractor(device=bench.pipe.device)
     heldout, train = bench.real.of("heldout"), bench.real.of("train")
-    features = real_features(bench, extractor).content
-    references = F.normalize(features[train], dim=1)
+    references = F.normalize(train_content(bench, extractor), dim=1)
     drawn = {split: bench.drawn(split) for split in SPLITS}
-    asked = list(drawn["train"].places)
-    again = content(bench, extractor, bench.reconstructed(asked))
-    scale = (1 - F.cosine_similarity(features[asked], again)).median()
-    rows = {
-        "real held-out pictures": _row(
-            bench, bench.originals(heldout), features[heldout], references, scale
-        )
-    }
+    asked = drawn["train"].places
+    before, after = (
+        content(bench, extractor, images)
+        for images in (bench.originals(asked), bench.reconstructed(asked))
+    )
+    scale = (1 - F.cosine_similarity(before, after)).median()
+    real = bench.originals(heldout)
+    seen = content(bench, extractor, real)
+    rows = {"real held-out pictures": _row(bench, real, seen, references, scale)}
     for split, pictures in drawn.items():
         seen = content(bench, extractor, pictures.images)
         rows[f"generated, {split} prompts"] = _row(bench, pictures.images, seen, references, scale)

@@ -1,4 +1,4 @@
-"""What an autoencoder loses, in pixels.
+"""What an autoencoder loses, in pixels and in what a network sees.
 
 b batch; h w pixels
 """
@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm.evaluation.diversity import content
+from ldm.evaluation.features import NAME, Extractor
 from ldm.evaluation.figures import mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.pairs import choose
 from ldm.evaluation.section import Bench, Section
 
-_UNITS = {"PSNR": "dB", "SSIM": ""}
+_UNITS = {"PSNR": "dB", "SSIM": "", "feature distance": ""}
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -51,7 +53,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def evaluate(bench: Bench) -> Section:
-    """PSNR and SSIM of the autoencoder on all held-out pictures, by style and together."""
+    """PSNR, SSIM and feature distance of all held-out pictures, by style and together."""
+    extractor = Extractor(device=bench.pipe.device)
     places = bench.real.of("heldout")
     made = bench.reconstructed(places)
     originals = bench.originals(places)
@@ -60,6 +63,8 @@ def evaluate(bench: Bench) -> Section:
         name: torch.cat([measure(x, y) for x, y in pairs])
         for name, measure in {"PSNR": psnr, "SSIM": ssim}.items()
     }
+    before, after = (content(bench, extractor, images) for images in (originals, made))
+    values["feature distance"] = 1 - F.cosine_similarity(before, after)
     styles = [bench.real[i].style for i in places]
     rows = {"all": {k: mean_figure(v, _UNITS[k]) for k, v in values.items()}}
     for style in bench.real.styles:
@@ -74,15 +79,19 @@ def evaluate(bench: Bench) -> Section:
         notes=(
             "PSNR is 10 log10(1 / mse) of each picture, values in [0, 1] and rounded to 8 bits, "
             "averaged over pictures. SSIM: Gaussian window 11, sigma 1.5, mean over RGB. "
-            "The latent is the posterior's mean.",
+            "The latent is the posterior's mean. Feature distance: 1 - cosine of the content "
+            f"features of {NAME}, whose earlier stages the training of the autoencoder looked at.",
             "Grid: originals over reconstructions.",
         ),
         protocol={
             "split": "heldout",
             "pictures": len(places),
-            "size": bench.pipe.image_size,
-            "autoencoder": bench.pipe.space.model.fingerprint(),
+            "latent": "mean of the posterior",
+            "extractor": extractor.identity(),
+            **bench.resize,
         },
+        subject={"autoencoder": bench.pipe.space.model.fingerprint()},
+        depends=(),
         rows=rows,
         grids={"reconstruction": sheet([originals[shown], made[shown]], captions)},
         shown={"reconstruction": captions},

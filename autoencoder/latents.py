@@ -60,14 +60,14 @@ class Latents(Generic[Model]):
 
     def decode(self, z: Tensor) -> Tensor:
         """[b c h w] normalised -> [b 3 H W], about [-1, 1]."""
-        mean, std = self._statistics(z)
+        mean, std = self.statistics(z)
         return self.model.decode(z * std + mean)
 
     def _normalise(self, z: Tensor) -> Tensor:
-        mean, std = self._statistics(z)
+        mean, std = self.statistics(z)
         return (z - mean) / std
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, [c 1 1] or [1 1 1] each."""
         config = self.model.config
         mean = config.latents_mean or (config.shift_factor or 0.0,)

@@ -16,11 +16,11 @@ from ldm.evaluation.features import WIDTH, Extractor, Seen
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.judge import Judge, fit_probe, without_skin_tone
 from ldm.evaluation.pairs import choose, derangement, in_another_style
-from ldm.evaluation.prior import baselines, found_first, nearest
+from ldm.evaluation.prior import baselines, nearest, rank_within
 from ldm.evaluation.real import RealPicture
 from ldm.evaluation.reconstruction import psnr, ssim
 from ldm.evaluation.retrieval import chance, ranks
-from ldm.evaluation.run import check_parts
+from ldm.evaluation.run import PARTS, SUITES, parts_of
 
 STYLES = ("round", "square", "thin", "bold")
 
@@ -223,8 +223,8 @@ def test_baselines_of_the_prior() -> None:
 def test_answers_of_the_prior_are_looked_up_within_the_style() -> None:
     answer, truth = torch.tensor([[1.0, 0.2, 0.5]]), torch.eye(3)
     right = torch.tensor([[False, False, True]])
-    assert found_first(answer, truth, right, torch.tensor([[False, True, True]])).tolist() == [True]
-    assert found_first(answer, truth, right, torch.tensor([[True, True, True]])).tolist() == [False]
+    assert rank_within(answer, truth, right, torch.tensor([[False, True, True]])).tolist() == [0]
+    assert rank_within(answer, truth, right, torch.tensor([[True, True, True]])).tolist() == [1]
     drawn = torch.eye(3).expand(2, 3, 3)
     assert torch.equal(nearest(drawn, torch.eye(3)[[2, 0]]), torch.eye(3)[[2, 0]])
 
@@ -278,7 +278,10 @@ def test_extractor_matches_timm() -> None:
 
 
 def test_unknown_part_is_told() -> None:
-    assert check_parts([]) == ["reconstruction", "clip", "prior", "pictures"]
-    assert check_parts(["prior", "clip"]) == ["clip", "prior"]
+    assert parts_of("default") == list(PARTS)
+    assert set(parts_of("quick")) == set(SUITES["quick"]) < set(PARTS)
+    assert parts_of("default", ["prior", "clip"]) == ["clip", "prior"]
+    with pytest.raises(RequestError, match="Did you mean 'quick'"):
+        parts_of("quik")
     with pytest.raises(RequestError, match="Did you mean 'pictures'"):
-        check_parts(["picture"])
+        parts_of("default", ["picture"])

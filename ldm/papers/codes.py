@@ -17,9 +17,10 @@ from autoencoder.pixels import from_uint8, to_uint8
 from ldm.data.batch import Batch
 from ldm.data.enlarged import ColouredDigits
 from ldm.diffusion.noise import Noise
+from ldm.evaluation.probes import class_accuracy, explained
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Rows, Table
-from ldm.papers.probes import class_accuracy, coarse_and_fine, explained
+from ldm.papers.probes import coarse_and_fine
 from ldm.recipe import Recipe
 
 LEVELS = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)

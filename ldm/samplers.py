@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -48,6 +48,17 @@ def solver_named(name: str) -> Solver:
             f"no solver {name!r}.{suggest(name, SOLVERS)} There are: {', '.join(SOLVERS)}"
         )
     return SOLVERS[name]()
+
+
+class Sampling(Protocol):
+    """What drawing from a stage asks of a sampler: `Sampler`, or one guided in another way."""
+
+    @property
+    def solver(self) -> Solver: ...
+
+    def times(self, process: Process) -> Tensor: ...
+
+    def guide(self, denoiser: Denoiser, cond: Joinable, null: Joinable) -> Denoise: ...
 
 
 @dataclass(frozen=True, kw_only=True)

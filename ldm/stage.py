@@ -38,7 +38,7 @@ from ldm.diffusion.prediction import Prediction
 from ldm.diffusion.process import Process
 from ldm.diffusion.sample import start_from, trajectory
 from ldm.errors import CheckpointError, ConfigError
-from ldm.samplers import Sampler
+from ldm.samplers import Sampler, Sampling
 from ldm.training.checkpoint import sha256
 
 FORMAT = 1
@@ -158,7 +158,7 @@ class Stage(nn.Module):
     def sample(
         self,
         batch: Batch,
-        sampler: Sampler,
+        sampler: Sampling,
         noise: Noise,
         shape: Sequence[int],
         *,

@@ -60,7 +60,7 @@ class ImageEncoder(NamedTuple):
 
 
 class Clip:
-    """Captions and pictures to features. Frozen: no gradient passes.
+    """Captions and pictures to features. Frozen: no gradient passes but by `image_with_gradient`.
 
     Args:
         text: the text side.
@@ -144,6 +144,17 @@ class Clip:
         encoder = self._image()
         pooled = encoder.encode(encoder.preprocess(image.to(self.device)))
         return F.normalize(pooled.float(), dim=-1)
+
+    def image_with_gradient(self, x: Tensor) -> Tensor:
+        """`image` of squares `[b 3 h h]` as floats in 0..255, for guidance: differentiable in x.
+
+        The resized picture is not rounded to 8 bits, which `image` does and no gradient survives.
+        """
+        encoder = self._image()
+        size = encoder.preprocess.height_width
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode="bicubic", antialias=True)
+        return F.normalize(encoder.encode(encoder.preprocess.normalised(x)).float(), dim=-1)
 
     def truncated(self, captions: Sequence[str]) -> list[Truncation]:
         """The captions that do not fit the context, with the part kept and the part lost."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ldm.errors import ConfigError
+from ldm.evaluation.readme import put_between
 from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding, Measured, Table
 
@@ -139,10 +139,5 @@ def update_readme(readme: Path, results: Path) -> None:
     Raises:
         ConfigError: the marks are not there, once each and in order.
     """
-    before, opening, rest = readme.read_text().partition(MARKS[0])
-    _, closing, after = rest.partition(MARKS[1])
-    if not opening or not closing or MARKS[0] in rest or MARKS[1] in after:
-        raise ConfigError(f"{readme} needs {MARKS[0]} and, below it, {MARKS[1]}, once each")
     prefix = Path(os.path.relpath(results, readme.parent)).as_posix() + "/"
-    table = "\n".join(totals(results, prefix))
-    readme.write_text(f"{before}{opening}\n{table}\n{closing}{after}")
+    put_between(readme, MARKS, totals(results, prefix))

@@ -47,9 +47,15 @@ def section(share: float = 0.4, **changes: Any) -> Section:
 def write(tmp_path: Path) -> Write:
     """Writes a report of sections into a folder; returns its JSON file."""
 
-    def to(folder: str, asked: Options | None = None, model: str = "m1", **sections: Any) -> Path:
+    def to(
+        folder: str,
+        asked: Options | None = None,
+        model: str = "m1",
+        data: str = "d1",
+        **sections: Any,
+    ) -> Path:
         common = {
-            "command": f"evaluate {model}", "model": model, "data": "d1", "precision": "float32",
+            "command": f"evaluate {model}", "model": model, "data": data, "precision": "float32",
         }  # fmt: skip
         asked = asked or Options()
         order = ["first", "second", "third"]
@@ -166,8 +172,10 @@ def test_sections_made_with_other_options_are_left_out(
     assert "'first'" not in caplog.text  # it is made anew
     path = write("a", Options(pairs=96), "m2", third=section())
     assert load(path).keys() == {"third"} and "made with model m1 (now m2)" in caplog.text
+    path = write("a", Options(pairs=96), "m2", "d2", first=section())
+    assert load(path).keys() == {"first"} and "made with data d1 (now d2)" in caplog.text
     path.write_text(path.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
-    assert load(write("a", first=section())).keys() == {"first"}
+    assert load(write("a", second=section())).keys() == {"second"}
     assert "replaced:" in caplog.text and "format 1" in caplog.text
 
 
@@ -204,6 +212,7 @@ def test_html_is_escaped_and_loads_nothing(write: Write) -> None:
     # Contents, heading, note, row, column, caption, four in the protocol, command, model, clip, and
     # the model at the top; once more command and model of the second section.
     assert shown == 16
+    assert NASTY in [a.get("aria-label") for _, a in page.tags]
     ids = {a["id"] for _, a in page.tags if "id" in a}
     assert {value[1:] for value in loaded if value.startswith("#")} <= ids
     picture = next(value for value in loaded if value.startswith("data:"))
@@ -218,6 +227,16 @@ def test_html_shows_figures_intervals_and_what_is_missing(write: Write) -> None:
     assert "a cat</li>" in text and "<dt>decoder</dt><dd>steps 25, grid 1</dd>" in text
     (path.parent / "emoji-some.png").unlink()
     assert "emoji-some.png was not beside the report" in write_html(path).read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "ldm/weights/emoji/README.md"])
+def test_the_pages_show_the_report(page: str) -> None:
+    results = ROOT / "results" / "emoji.json"
+    if json.loads(results.read_text())["format"] == 1:
+        pytest.skip("results/emoji.json was written before reports had cards")
+    text = (ROOT / page).read_text()
+    shown = text.partition(readme.MARKS[0])[2].partition(readme.MARKS[1])[0].strip().splitlines()
+    assert shown == readme.block(ROOT / page, results), "python scripts/evaluate.py readme"
 
 
 MAIN = (

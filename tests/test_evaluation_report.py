@@ -26,6 +26,7 @@ from ldm.evaluation.section import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "emoji"
+FOUR = ["reconstruction", "clip", "prior", "pictures"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def sections(out: Path) -> dict[str, Any]:
 
 def test_a_perfect_model_is_perfect(real: RealPictures, cache: Path, tmp_path: Path) -> None:
     pipe: Any = Oracle(real, list(range(len(real))))
-    written = evaluate(pipe, FIXTURE, tmp_path, options(cache), [], "python scripts/evaluate.py")
+    written = evaluate(pipe, FIXTURE, tmp_path, options(cache), FOUR, "python scripts/evaluate.py")
     assert {p.name for p in written} == {
         "emoji.json", "emoji.md", "emoji.html", "emoji-reconstruction.png",
         "emoji-pictures-train.png", "emoji-pictures-heldout.png",
@@ -170,7 +171,7 @@ def test_wrong_data_is_told(tmp_path: Path) -> None:
 def test_wrong_options_are_told(real: RealPictures, tmp_path: Path) -> None:
     pipe: Any = Oracle(real, list(range(len(real))))
     with pytest.raises(RequestError, match="at least 2 pairs"):
-        evaluate(pipe, FIXTURE, tmp_path, Options(pairs=1), [], "")
+        evaluate(pipe, FIXTURE, tmp_path, Options(pairs=1), FOUR, "")
     script = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "--model", str(tmp_path)]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "error: no model in" in done.stderr
@@ -178,7 +179,8 @@ def test_wrong_options_are_told(real: RealPictures, tmp_path: Path) -> None:
 
 def test_the_script_evaluates_a_model_folder(tiny_model: Path, cache: Path, tmp_path: Path) -> None:
     asked = (
-        "--pairs 4 --batch-size 8 --steps 2 --prior-steps 4 --guidance 1.5 --solver ddim --quiet"
+        "--suite quick --pairs 4 --batch-size 8 --steps 2 --prior-steps 4 --guidance 1.5 "
+        "--solver ddim --quiet"
     )
     script = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *asked.split()]
     script += ["--model", str(tiny_model), "--data", str(FIXTURE), "--cache", str(cache)]

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ldm.errors import RequestError, suggest
-from ldm.evaluation import clip, prior, reconstruction, report, samples
+from ldm.evaluation import (
+    audit,
+    bits,
+    caption,
+    clip,
+    diversity,
+    duplicates,
+    guidance,
+    prior,
+    prompts,
+    reconstruction,
+    report,
+    representation,
+    samples,
+    spectrum,
+    steps,
+    swap,
+)
+from ldm.evaluation.fidelity import part as fidelity
 from ldm.evaluation.real import load_real
 from ldm.evaluation.section import Bench, Options, Section
 from ldm.pipeline import DEFAULT_MODEL, TextToImage
@@ -16,26 +34,53 @@ from ldm.pipeline import DEFAULT_MODEL, TextToImage
 logger = logging.getLogger(__name__)
 
 PARTS: dict[str, Callable[[Bench], Section]] = {
+    "prompts": prompts.evaluate,
     "reconstruction": reconstruction.evaluate,
     "clip": clip.evaluate,
     "prior": prior.evaluate,
+    "prior-best": prior.evaluate_best,
+    "prior-spectrum": spectrum.evaluate,
     "pictures": samples.evaluate,
+    "decoder-swap": swap.evaluate,
+    "captions": caption.evaluate,
+    "fidelity": fidelity.evaluate,
+    "diversity": diversity.evaluate,
+    "diversity-prompts": diversity.evaluate_prompts,
+    "memorisation": audit.evaluate,
+    "duplicates": duplicates.evaluate,
+    "clip-overlap": duplicates.evaluate_clip,
+    "bits": bits.evaluate,
+    "bits-levels": bits.evaluate_levels,
+    "probes": representation.evaluate,
+    "guidance": guidance.evaluate,
+    "solvers": steps.evaluate,
+    "solutions": steps.evaluate_solutions,
+}
+"""In the order of the report."""
+SUITES: dict[str, tuple[str, ...]] = {
+    "default": tuple(PARTS),
+    "quick": ("prompts", "reconstruction", "clip", "prior", "pictures"),
 }
 
 
-def check_parts(names: Sequence[str]) -> list[str]:
-    """The names in the order of `PARTS`; all for none.
+def parts_of(suite: str, only: Sequence[str] = ()) -> list[str]:
+    """The parts of a suite, or those named, in the order of `PARTS`.
 
     Raises:
-        RequestError: a name that is no part.
+        RequestError: no such suite or part; the message lists them.
     """
+    _known("suite", [suite], SUITES)
+    _known("part", only, PARTS)
+    return [name for name in PARTS if name in (only or SUITES[suite])]
+
+
+def _known(what: str, names: Sequence[str], allowed: Mapping[str, object]) -> None:
     for name in names:
-        if name not in PARTS:
+        if name not in allowed:
             raise RequestError(
-                f"no part {name!r} of the evaluation.{suggest(name, PARTS)} There are: "
-                + ", ".join(PARTS)
+                f"no {what} {name!r} of the evaluation.{suggest(name, allowed)} There are: "
+                + ", ".join(allowed)
             )
-    return [name for name in PARTS if not names or name in names]
 
 
 def evaluate(
@@ -47,7 +92,7 @@ def evaluate(
             f"pairs {options.pairs}, batch size {options.batch_size}, grid {options.grid}, seed "
             f"{options.seed}: give at least 2 pairs, 1 a batch, 1 on the grid, and seed 0"
         )
-    names = check_parts(parts)
+    names = parts_of("default", parts)
     bench = Bench(pipe, load_real(data), options)
     common = {
         "command": command,

@@ -29,7 +29,7 @@ def test_a_planted_label_is_found_and_a_random_one_is_not() -> None:
     z, z_test = samples(400, 0), samples(300, 1)
     planted = [(v[:, 3] > 3).long() + 2 * (v[:, 7] > 3).long() for v in (z, z_test)]
     found = mean_figure(class_hits(z, planted[0], z_test, planted[1]))
-    assert found.low is not None and found.low > 0.9
+    assert found.low is not None and found.low > 0.85
     draws = torch.Generator().manual_seed(2)
     drawn = [torch.randint(0, 4, (n,), generator=draws) for n in (400, 300)]
     missed = mean_figure(class_hits(z, drawn[0], z_test, drawn[1]))

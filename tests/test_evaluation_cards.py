@@ -96,7 +96,7 @@ def test_equal_protocols_give_the_table(write: Write) -> None:
         "| all | share | 96 | 40.0 % [35.0, 45.0] | 52.0 % [47.0, 57.0] | +12.0 points | apart |"
         in text
     )
-    assert "| chance | share | 96 | 10.0 % | 10.0 % | +0.0 points | exact |" in text
+    assert "| chance | share | 96 | 10.0 % | 10.0 % | 0.0 points | exact |" in text
     assert "- model: m1 (A), m2 (B)" in text and f"only in {a}: second" in text
     assert "Only in B: new, share" in text
 
@@ -131,6 +131,17 @@ def test_all_differences_are_named_once(write: Write) -> None:
     assert str(refused.value).count("first, second: ") == 3  # pairs, steps, grid
 
 
+def test_sections_of_other_pairs_are_refused_where_their_protocol_does_not_tell(
+    write: Write,
+) -> None:
+    silent = section(protocol={"pairs": "all", "split": "heldout"})
+    a, b = (write(f"{seed}", Options(seed=seed), first=silent) for seed in (0, 1))
+    with pytest.raises(RequestError, match=r"first: seed is 0 .* and 1 .*other's --seed"):
+        compare(a, b)
+    steady = replace(silent, depends=())
+    compare(write("c", Options(seed=0), first=steady), write("d", Options(seed=1), first=steady))
+
+
 def test_intervals_are_apart_or_not() -> None:
     a, b = Figure(0.4, 0.3, 0.5, 9), Figure(0.6, 0.5, 0.7, 9)
     assert apart(a, b) == apart(b, a) == "overlap"
@@ -138,6 +149,7 @@ def test_intervals_are_apart_or_not() -> None:
     assert apart(a, c) == apart(c, a) == "apart"
     assert apart(Figure(0.2, None, None, 1), a) == "apart"
     assert difference(b, a) == "-0.200" and difference(a, b) == "+0.200"
+    assert difference(a, replace(a, value=0.39999)) == "0.000"
 
 
 def test_what_is_no_report_is_told(write: Write, tmp_path: Path) -> None:

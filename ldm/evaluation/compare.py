@@ -61,7 +61,7 @@ def _refuse_differences(first: Path, second: Path, pairs: Mapping[str, tuple[Car
     """One line for each difference, with all the sections that have it."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, (a, b) in pairs.items():
-        for key, values in differences(a.protocol, b.protocol).items():
+        for key, values in differences(_protocol(a), _protocol(b)).items():
             found.setdefault((key, *values), []).append(name)
     if found:
         lines = [
@@ -72,6 +72,11 @@ def _refuse_differences(first: Path, second: Path, pairs: Mapping[str, tuple[Car
             f"{first} and {second} were not made in the same way, so their figures do not "
             "compare:\n" + "\n".join(lines)
         )
+
+
+def _protocol(card: Card) -> dict[str, Any]:
+    """A card's protocol, with the pairs asked and their seed where it does not say them."""
+    return {k: card.options[k] for k in ("pairs", "seed") if k in card.options} | card.protocol
 
 
 def _remedy(key: str) -> str:
@@ -112,10 +117,11 @@ def _rows(a: Card, b: Card) -> Iterator[list[str]]:
 
 
 def difference(a: Figure, b: Figure) -> str:
-    """b - a with its sign; shares differ by points of a hundred."""
-    gap = b.value - a.value
-    text = Figure(gap, None, None, 0, b.unit).text.replace("%", "points")
-    return text if text.startswith("-") else f"+{text}"
+    """b - a with its sign, none where it rounds to 0; shares differ by points of a hundred."""
+    gap = Figure(b.value - a.value, None, None, 0, b.unit).text.replace("%", "points")
+    if not any(digit in gap for digit in "123456789"):
+        return gap.lstrip("-")
+    return gap if gap.startswith("-") else f"+{gap}"
 
 
 def apart(a: Figure, b: Figure) -> str:

@@ -55,7 +55,7 @@ thead tr > * { background: var(--head); border-bottom: 1px solid var(--line); }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tbody th, thead td {
   position: sticky; left: 0; text-align: left; font-weight: 500; background: var(--paper);
-  min-width: 11rem; max-width: 22rem;
+  min-width: 9rem; max-width: 22rem;
 }
 thead td { background: var(--head); }
 td small { display: inline-block; min-width: 5.9em; }

@@ -130,7 +130,7 @@ def _page(
         from matplotlib.figure import Figure as Page
     except ImportError as error:
         raise RequestError(
-            "plots need matplotlib, which is not installed: pip install 'ldm[papers]'"
+            "plots need matplotlib, which is not installed: pip install 'ldm[evaluate]'"
         ) from error
     from PIL import Image
 

@@ -42,9 +42,9 @@ GRIDS: dict[str, Grid] = {
 }
 """Where each solver's steps lie: DPM-Solver's formulas are in log-SNR, the others' in t.
 
-On three captions of the shipped model, distances to the solution after 9 or 10 evaluations were, on
-the grids even in t and in log-SNR: DPM-Solver++(2M) 14.9 and 14.2 %, Heun 18.7 and 31.9 %, DDIM 15.2
-and 26.6 %.
+On three captions of the shipped model, distances to the solution after 9 or 10 evaluations were,
+on the grids even in t and in log-SNR: DPM-Solver++(2M) 14.9 and 14.2 %, Heun 18.7 and 31.9 %, DDIM
+15.2 and 26.6 %.
 """
 
 SHOWN = 6

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.data.images import Crop, decode_image
+from ldm.data.images import Crop, decode_image, upright_size
 from ldm.errors import DataError
 
 
@@ -37,6 +37,8 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown rotated by 90 degrees
     assert decode_image(encoded(image, "JPEG", exif=exif)).shape == (3, 40, 20)
+    assert upright_size(encoded(image, "JPEG", exif=exif)) == (40, 20)
+    assert upright_size(encoded(image, "PNG")) == (20, 40)
 
 
 def test_transparency_is_laid_on_white() -> None:

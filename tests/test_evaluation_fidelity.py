@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
@@ -187,6 +188,7 @@ def test_itself_is_at_zero_and_a_shifted_one_is_not(
     shifted, floor = values(section), values(section, table.FLOOR)
     assert shifted["FID"] > 2 * floor["FID"] and shifted["KID"] > 10 * abs(floor["KID"])
     assert section.rows[table.FLOOR]["FID-effnetlite0"].n == 12
+    assert floor["precision"] < 1  # the two halves have no picture in common
     assert section.rows["samples"]["FID-effnetlite0"].low > floor["FID"]
     assert "fewer pictures than the 48 features" in caplog.text
     assert any("fewer pictures than the 48 features" in note for note in section.notes)
@@ -264,6 +266,9 @@ def test_wrong_folders_are_told(pictures: Tensor, quickly: None, tmp_path: Path)
             compare_folders(good, folder, settings=FEW, quiet=True)
 
     refused(tmp_path / "none", "none does not exist")
+    (tmp_path / "dangling").mkdir()
+    (tmp_path / "dangling" / "away.png").symlink_to(tmp_path / "nowhere.png")
+    refused(tmp_path / "dangling", r"away\.png cannot be read")
     refused(tmp_path / "empty", r"no pictures .* in .*empty; its 1 folders are not looked into")
     refused(write(tmp_path / "one", pictures[:1]), "one holds 1 picture: .* at least 2")
     refused(pictures[:1], "holds 1 picture: ")
@@ -446,6 +451,15 @@ def test_a_model_that_draws_the_wrong_pictures_is_further_off(
     assert found["other"] != rows
     assert section.protocol["pictures"]["heldout"] == {"N": 12, "reference": 16}
     assert section.protocol["network"]["weights"] == "ab" * 8
+
+
+def test_the_judges_features_of_real_pictures_serve(real: RealPictures, tmp_path: Path) -> None:
+    few = RealPictures(real.items[:5], "few")
+    pipe: Any = SimpleNamespace(image_size=128, device=torch.device("cpu"))
+    bench, network = Bench(pipe, few, Options(quiet=True, cache=tmp_path)), load_network()
+    features = part._real_features(bench, network, [3, 1])
+    assert features.shape == (2, 2280)
+    torch.testing.assert_close(features, network(few.images([3, 1], 128)), rtol=1e-3, atol=1e-3)
 
 
 # 6. Drawing many

@@ -50,10 +50,18 @@ class EffnetLite0(FeatureExtractorBase):
         """uint8 [b 3 s s] -> [b c] and [b k], those that were asked for."""
         if self._extractor.device != input.device:
             self._extractor = Extractor(self._extractor.path, input.device)
-        content = Seen.parted(self._extractor(input)).content
+        return self.completed(Seen.parted(self._extractor(input)).content)
+
+    def completed(self, content: Tensor) -> tuple[Tensor, ...]:
+        """The features that were asked for, from the content [b c] that all follow from."""
         logits = F.linear(content.to(self.weight.device), self.weight, self.bias)
         found = {CONTENT: content, LOGITS: logits.cpu()}
         return tuple(found[name] for name in self.features_list)
+
+    @property
+    def path(self) -> Path:
+        """The file of the weights."""
+        return self._extractor.path
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:

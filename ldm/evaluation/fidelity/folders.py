@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ldm.evaluation.fidelity import spread
 from ldm.evaluation.fidelity.extractors import DEFAULT, load_network
 from ldm.evaluation.fidelity.inputs import Pictures, open_pictures
 from ldm.evaluation.fidelity.metrics import METRICS, Settings, check_metrics
@@ -36,9 +37,10 @@ def compare_folders(
 ) -> Section:
     """How near are the samples to the reference?
 
-    The figures are those of torch-fidelity's command line for the same folders (with its
-    `--save-cpu-ram` where there are more than 10,000 pictures), except that transparency is laid
-    on white here and dropped there, and that its own resizing is another one.
+    The figures are those of torch-fidelity's command line for the same folders of opaque 8-bit
+    files (beyond 10,000 pictures, with its `--save-cpu-ram`). Transparency is laid on white here
+    and dropped there, EXIF orientation is applied here, webp is read here; its own resizing is
+    another one.
 
     Args:
         samples, reference: a folder of pictures, a folder of shards with a manifest, or uint8
@@ -72,8 +74,10 @@ def compare_folders(
             "resize": made.identity()["resize"],
             "network": network.identity(),
             "settings": settings.fitted(min(len(made), len(real))).told(),
+            "bootstrap": spread.PROTOCOL,
         },
         subject={"samples": made.digest},
+        depends=(),
         rows=table.rows,
     )
 

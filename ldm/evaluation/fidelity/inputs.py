@@ -159,7 +159,7 @@ def _of_encoded(where: str, files: Callable[[], Iterable[Encoded]], crop: Crop |
 
 def _files(folder: Path) -> list[Path]:
     """The picture files of a folder in the order of their real paths."""
-    found = [p for p in folder.iterdir() if p.is_file() and _is_picture(p)]
+    found = [p for p in folder.iterdir() if _is_picture(p) and not p.is_dir()]
     if not found:
         below = sum(p.is_dir() for p in folder.iterdir())
         hint = f"; its {below} folders are not looked into" if below else ""

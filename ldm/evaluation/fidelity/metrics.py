@@ -17,7 +17,6 @@ from ldm.evaluation.fidelity.extractors import Network
 from ldm.evaluation.figures import Figure
 
 METRICS = ("fid", "kid", "isc", "prc")
-LEVEL_Z = 1.96
 STANDARD_SUBSET = 1000
 
 
@@ -183,5 +182,5 @@ def _figure(
     """The value with 1.96 standard errors to both sides, within what is possible."""
     if error is None:
         return Figure(value, None, None, n, unit)
-    low, high = value - LEVEL_Z * error, value + LEVEL_Z * error
+    low, high = value - spread.LEVEL_Z * error, value + spread.LEVEL_Z * error
     return Figure(value, max(low, min(floor, value)), min(high, max(ceiling, value)), n, unit)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
+import torch
 from torch import Tensor
 
+from ldm.data.images import Crop
 from ldm.evaluation.cache import cached
-from ldm.evaluation.fidelity.extractors import Network, load_network
+from ldm.evaluation.features import SIDE, Extractor
+from ldm.evaluation.fidelity import spread
+from ldm.evaluation.fidelity.extractors import DEFAULT, Network, load_network
 from ldm.evaluation.fidelity.metrics import METRICS, Settings
 from ldm.evaluation.fidelity.table import tabulate
 from ldm.evaluation.figures import Figure
 from ldm.evaluation.real import SPLITS
+from ldm.evaluation.samples import real_features
 from ldm.evaluation.section import Bench, Section
 
 MOST_REAL = 4000
@@ -57,9 +62,10 @@ def evaluate(bench: Bench) -> Section:
             "pictures": numbers,
             "seeds": f"picture i of a split has seed {options.seed} + i",
             "reference": bench.real.digest,
-            "size": bench.pipe.image_size,
+            "resize": Crop(size=bench.pipe.image_size).identity(),
             "network": network.identity(),
             "metrics": settings.told(),
+            "bootstrap": spread.PROTOCOL,
             "settings": drawn.settings,
         },
         rows=rows,
@@ -72,8 +78,14 @@ def _reference(bench: Bench, split: str) -> list[int]:
     return sorted(sorted(keys, key=lambda i: (keys[i], i))[:MOST_REAL])
 
 
+@torch.inference_mode()
 def _real_features(bench: Bench, network: Network, places: list[int]) -> Tensor:
     """Features [m d] of real pictures at the model's size."""
+    if network.name == DEFAULT and bench.pipe.image_size == SIDE:
+        # The judge of the pictures keeps its features of all real pictures at this side.
+        judge = Extractor(network.module.path, bench.pipe.device)
+        content = real_features(bench, judge).content[places]
+        return torch.cat(network.module.completed(content), dim=1)
     identity = {
         "data": bench.real.digest,
         "places": hashlib.sha256(repr(places).encode()).hexdigest(),

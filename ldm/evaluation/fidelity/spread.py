@@ -21,12 +21,19 @@ from torch import Tensor
 HALVES = 50
 MOST = 4000
 FEWEST = 4
+LEVEL_Z = 1.96
+PROTOCOL = {
+    "kind": "delete-half jackknife, the real pictures fixed",
+    "halves": HALVES,
+    "of at most": MOST,
+    "level": 0.95,
+}
 NOTE = (
-    f"Intervals: 1.96 standard errors to both sides, from {HALVES} halves of the judged pictures "
-    "drawn without replacement (delete-d jackknife; resamples with replacement would bias these "
-    f"statistics), the real pictures fixed; of more than {MOST} pictures from {MOST} of them. They "
-    "tell what other seeds would give, not what few pictures add to FID and IS: that is in the row "
-    "of the floor."
+    f"Intervals: {LEVEL_Z} standard errors to both sides, from {HALVES} halves of the judged "
+    "pictures drawn without replacement (delete-d jackknife; resamples with replacement would bias "
+    f"these statistics), the real pictures fixed; of more than {MOST} pictures from {MOST} of them."
+    " They tell what other pictures of the same model would give, not what their small number adds "
+    "to FID: that is in the row of the floor."
 )
 
 

@@ -128,7 +128,7 @@ def plots(
         plot: paths(
             {
                 name: [
-                    point(PLAIN, column, ""),
+                    point(PLAIN, column, PLAIN),
                     *(point(row_name(name, s), column, f"{s:g}") for s in way.scales),
                 ]
                 for name, way in ways.items()
@@ -178,7 +178,7 @@ def _sheet(
 
 
 def _shown(way: Way) -> tuple[float, float]:
-    return way.scales[len(way.scales) // 2], way.scales[-1]
+    return way.scales[(len(way.scales) - 1) // 2], way.scales[-1]
 
 
 def _about_grid(ways: Mapping[str, Way]) -> str:

@@ -53,7 +53,8 @@ DISTANCE = "distance to the solution"
 ABOUT_COUNT = (
     "Evaluations: how often the guided denoiser is asked for one picture; each is two passes of "
     "the network where guidance acts, one where it does not. A solver gets as many steps as fit: "
-    "Heun asks twice a step and once at the end."
+    "Heun asks twice a step and once at the end. Lines lie over each other where two names are one "
+    "method: ddpm and euler_ancestral always, ddim and euler where the process is linear in t."
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_evaluation_report import FIXTURE, Oracle
 
+from ldm.evaluation import reconstruction
 from ldm.evaluation.diversity import evaluate, evaluate_prompts, jackknife_figure, pairwise, vendi
 from ldm.evaluation.real import RealPictures, load_real
 from ldm.evaluation.section import Bench, Options
@@ -74,3 +75,22 @@ def test_pictures_of_one_prompt_are_compared_with_each_other(
     assert other["Vendi score"].value == pytest.approx(truth["Vendi score"].value, abs=1e-5)
     assert other["feature distance"].value > 0.1
     assert section.grids["diversity"].width == 8 * 66
+
+
+def test_the_autoencoder_is_judged_as_a_set_and_by_features(
+    real: RealPictures, cache: Path
+) -> None:
+    model = bench(real, cache, list(range(len(real))))
+    perfect = reconstruction.evaluate_distribution(model).rows
+    row = perfect["through the autoencoder (rFID, rKID)"]
+    assert row["FID-effnetlite0"].value == pytest.approx(0, abs=1e-3)
+    assert row["FID-effnetlite0"].n == 16
+    same = reconstruction.evaluate(model).rows["all"]
+    assert same["feature distance"].value == pytest.approx(0, abs=1e-5)
+    pipe: Any = Oracle(real, list(range(len(real))), "grey")
+    pipe.space.decode = lambda z: torch.zeros_like(z)
+    grey = Bench(pipe, real, Options(pairs=8, batch_size=16, cache=cache, quiet=True))
+    worse = reconstruction.evaluate_distribution(grey).rows
+    assert worse["through the autoencoder (rFID, rKID)"]["FID-effnetlite0"].value > 1
+    lost = reconstruction.evaluate(grey).rows["all"]
+    assert lost["feature distance"].value > 0.2 and lost["PSNR"].value < 20

@@ -42,9 +42,10 @@ TAIL = 0.05
 Z, P = -5.0, 1e-3
 YARDSTICK, COPIER = "held-out through the autoencoder", "training pictures through the autoencoder"
 CRITERION = (
-    f"A row is flagged where Z is below {Z:g}, or where more pictures than the chance of {P:g} "
-    f"allows are nearer to training than the {TAIL:.0%} of held-out pictures that are nearest "
-    "(number of exceedances, Gumbel and von Schelling 1950)."
+    f"A row is flagged where Z is below {Z:g}, or where so many of its pictures are nearer to "
+    f"training than all but the nearest {TAIL:.0%} of the held-out ones that this has a chance "
+    f"below {P:g} if nothing is copied (number of exceedances, Gumbel and von Schelling 1950). The "
+    f"model is flagged where one of its four rows is: by chance in {4 * P:.1%} of runs at most."
 )
 NOTES = (
     "For each picture its nearest training picture, by two rulers. Features: 1 - cosine of the "
@@ -57,6 +58,8 @@ NOTES = (
     "Mann-Whitney statistic of that (Meehan et al. 2020, arXiv 2004.05675), far below 0 for copies."
     " Near as a copy: not farther than 95 % of training pictures that went through the "
     "autoencoder are from theirs.",
+    "A train prompt has a training picture that a model may give back; a held-out prompt has none, "
+    "and what is near to training there is another prompt's picture.",
     CRITERION,
 )
 
@@ -124,6 +127,7 @@ def evaluate(bench: Bench) -> Section:
         ),
         protocol={
             "extractor": extractor.identity(),
+            **bench.resize,
             "pixels": f"{THUMB} px, area averaged; {AROUND} nearest",
             "training pictures": len(bench.real.of("train")),
             "held-out pictures": len(bench.real.of("heldout")),

@@ -114,6 +114,7 @@ def evaluate(bench: Bench) -> Section:
         ),
         protocol={
             "clip": clip.fingerprint(),
+            **bench.resize,
             "candidates": counts,
             "candidates drawn by seed": bench.options.seed,
             "pairs": {split: sum(d["split"] == split for d in details) for split in SPLITS},

@@ -5,12 +5,14 @@ n pictures; c channels of content features
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm.evaluation.cache import cached
 from ldm.evaluation.features import NAME, Extractor, Seen
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.grids import sheet
@@ -87,6 +89,7 @@ def evaluate(bench: Bench) -> Section:
         ),
         protocol={
             "extractor": extractor.identity(),
+            **bench.resize,
             "seeds": f"picture i of a split has seed {bench.options.seed} + i",
             "settings": settings["heldout"],
         },
@@ -121,6 +124,7 @@ def evaluate_prompts(bench: Bench) -> Section:
         ),
         protocol={
             "extractor": extractor.identity(),
+            **bench.resize,
             "split": "heldout",
             "prompts": prompts,
             "seeds": seeds,
@@ -137,10 +141,20 @@ def evaluate_prompts(bench: Bench) -> Section:
 
 
 def content(bench: Bench, extractor: Extractor, images: Tensor) -> Tensor:
-    """Content features [n c] of pictures, uint8 [n 3 s s]."""
-    return Seen.parted(
-        bench.batched(range(len(images)), lambda run: extractor(images[list(run)]), "features")
-    ).content
+    """Content features [n c] of pictures, uint8 [n 3 s s], kept under the pictures' bytes."""
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
+    return cached(
+        bench.options.cache,
+        "content",
+        {"images": digest, "shape": list(images.shape), **extractor.identity()},
+        lambda: (
+            Seen.parted(
+                bench.batched(
+                    range(len(images)), lambda run: extractor(images[list(run)]), "features"
+                )
+            ).content
+        ),
+    )
 
 
 def _row(features: Tensor) -> dict[str, Figure]:

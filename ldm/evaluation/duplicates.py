@@ -50,6 +50,7 @@ def evaluate(bench: Bench) -> Section:
         ),
         protocol={
             "extractor": extractor.identity(),
+            **bench.resize,
             "training pictures": len(train),
             "seeds": f"picture i of a split has seed {bench.options.seed} + i",
             "settings": drawn["heldout"].settings,
@@ -75,7 +76,9 @@ def evaluate_clip(bench: Bench) -> Section:
             "were trained on and the held-out ones were not, near 0 where both or neither were.",
             _about_captions(bench),
         ),
-        protocol={"clip": bench.pipe.clip.fingerprint()},
+        protocol={"pairs": {split: len(values) for split, values in cosine.items()}},
+        subject={"clip": bench.pipe.clip.fingerprint()},
+        depends=(),
         rows={
             f"{split} pairs": {"cosine": mean_figure(values)} for split, values in cosine.items()
         },

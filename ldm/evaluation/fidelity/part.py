@@ -15,6 +15,7 @@ from ldm.evaluation.fidelity.extractors import DEFAULT, Network, load_network
 from ldm.evaluation.fidelity.metrics import METRICS, Settings
 from ldm.evaluation.fidelity.table import tabulate
 from ldm.evaluation.figures import Figure
+from ldm.evaluation.pairs import choose
 from ldm.evaluation.real import SPLITS
 from ldm.evaluation.samples import real_features
 from ldm.evaluation.section import Bench, Section
@@ -24,8 +25,9 @@ GENERATED = "generated"
 RECONSTRUCTED = "real through the autoencoder (rFID, rKID)"
 NOTES = (
     "Judged: the model's pictures for the asked pairs; the real pictures of those pairs through "
-    f"the autoencoder. Against: all real pictures of the same split, of more than {MOST_REAL} as "
-    "many of them, drawn by a hash. They are at the model's size.",
+    "the autoencoder. Against: the real pictures of all pairs of the split that could be asked, of "
+    f"more than {MOST_REAL} as many of them, drawn by a hash; the asked ones can be among "
+    "them. All are at the model's size.",
 )
 
 
@@ -73,9 +75,12 @@ def evaluate(bench: Bench) -> Section:
 
 
 def _reference(bench: Bench, split: str) -> list[int]:
-    """The places of the real pictures of a split that are compared with, in their order."""
-    keys = {i: hashlib.sha256(bench.real[i].key.encode()).digest() for i in bench.real.of(split)}
-    return sorted(sorted(keys, key=lambda i: (keys[i], i))[:MOST_REAL])
+    """The places of the real pictures of a split that are compared with, in their order.
+
+    They are of the same kind as the asked ones: one a pair, of concepts in several styles.
+    """
+    most = min(MOST_REAL, len(bench.real.of(split)))
+    return sorted(choose(bench.real, split, most, seed=0))
 
 
 @torch.inference_mode()

@@ -155,7 +155,7 @@ def test_the_card_of_a_whole_model(
     options: Any = {"pairs": 4, "batch_size": 32, "prior_steps": 2, "quiet": True}
     bench = Bench(pipe, load_real(FIXTURE), Options(cache=tmp_path, **options))
     section = bits.evaluate(bench)
-    assert [len(v) for v in section.rows.values()] == [5] * 6
+    assert [len(v) for v in section.rows.values()] == [5] * 7
     assert section.rows[f"bound, told {NOTHING}"]["latent"].n == 4
     assert [n for n in section.rows if n.startswith("flow")] and section.subject[
         "flow evaluations"

@@ -52,7 +52,10 @@ def evaluate(bench: Bench) -> Section:
     rows = {name: whole_row(rec, held, latent) for name, latent in nats.items()}
     few = held.first(FLOW_PICTURES)
     flowing, evaluations = flow_nats(bench, few)
-    rows[f"flow, told {IMAGINED}"] = whole_row(rec[: len(few.places)], few, flowing)
+    same = {"bound": bounds[IMAGINED].total[: len(few.places)], "flow": flowing}
+    for kind, latent in same.items():
+        name = f"{kind}, told {IMAGINED}, {len(few.places)} pictures"
+        rows[name] = whole_row(rec[: len(few.places)], few, latent)
     gain = mean_figure(
         bits_per_dim(nats[GAUSSIAN] - bounds[IMAGINED].total, held.latents[0].numel())
     )
@@ -208,15 +211,18 @@ def _by_level(bounds: Mapping[str, Bound], d: int) -> Image.Image:
         cost = bound.levels / (width * d * math.log(2))
         at = zip(bound.logsnr.tolist(), cost.T, strict=True)
         series[f"told {name}"] = [Point(x, mean_figure(y)) for x, y in at]
-    return lines(series, "log-SNR", "bits a latent dimension and unit of log-SNR")
+    return lines(series, "log-SNR", "bits a latent dimension and unit of log-SNR", logy=True)
 
 
 def _rate(bounds: Mapping[str, Bound], d: int) -> Image.Image:
+    """From a thousandth of all bits on: before it, the error is that of the noisiest level."""
     from ldm.evaluation.plots import Point, lines
 
     series = {}
     for name, bound in bounds.items():
         rate = bound.rate.mean(0) / (d * math.log(2))
         at = zip(rate.tolist(), bound.error.sqrt().T, strict=True)
-        series[f"told {name}"] = [Point(x, mean_figure(y)) for x, y in at]
-    return lines(series, "bits a latent dimension", "error of the denoised latent (RMS)")
+        shown = [(x, y) for x, y in at if x >= 1e-3 * float(rate.max())]
+        series[f"told {name}"] = [Point(x, mean_figure(y)) for x, y in shown]
+    x, y = "bits a latent dimension", "error of the denoised latent (RMS)"
+    return lines(series, x, y, logx=True, ticks=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3))

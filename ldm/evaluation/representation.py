@@ -223,15 +223,16 @@ def _chance(known: Labels, wanted: Labels) -> dict[str, Figure]:
 
 
 def _plot(rows: Mapping[str, Mapping[str, Figure]], column: str) -> Image.Image:
-    """A column over t, a line a layer; the controls as levels."""
+    """A column over t, a line a layer; after them the controls, which know no t."""
     from ldm.evaluation.plots import Point, lines
 
     series: dict[str, list[Point]] = {}
-    levels = {}
     for name, row in rows.items():
         line, found, time = name.rpartition(", t = ")
         if found:
             series.setdefault(line, []).append(Point(float(time), row[column]))
-        else:
-            levels[name] = row[column].value
-    return lines(series, "t (0 data, 1 noise)", column, levels=levels)
+    for name, row in rows.items():
+        if ", t = " not in name:
+            level = known_figure(row[column].value, row[column].n, "%")
+            series[name] = [Point(t, level) for t in TIMES]
+    return lines(series, "t (0 data, 1 noise)", column)

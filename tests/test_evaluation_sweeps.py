@@ -226,10 +226,11 @@ def check(section: Section) -> None:
 
 def test_the_guidance_section_has_a_row_a_point(bench: Bench) -> None:
     plan = guidance.Plan(captions=3, copies=2, steps=2)
-    section = guidance.evaluate(bench, plan, ["classifier-free", "CLIP"])
+    rescaled = "classifier-free with rescale"
+    section = guidance.evaluate(bench, plan, ["CLIP", rescaled])
     check(section)
-    assert list(section.rows)[:3] == ["no guidance", "classifier-free, 1.5", "classifier-free, 2"]
-    assert len(section.rows) == 1 + 5 + 3
+    assert list(section.rows)[:3] == ["no guidance", f"{rescaled}, 3", f"{rescaled}, 8"]
+    assert len(section.rows) == 1 + 2 + 3
     plain = section.rows["no guidance"]
     assert plain["CLIP score"].n == 3 and plain["KID-effnetlite0"].n == 6
     assert 0 < plain[guidance.DISTANCE].value < 1

@@ -77,7 +77,7 @@ def _comparing(p: argparse.ArgumentParser) -> None:
         default="effnet-lite0",
         help="network of FID and its like; an unknown name lists all",
     )
-    p.add_argument("--weights", type=Path, default=None, help="file of the extractor's weights")
+    p.add_argument("--extractor-weights", type=Path, default=None, help="file of its weights")
     p.add_argument("--cache", type=Path, default=CACHE, help="folder for features")
     p.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
 
@@ -112,7 +112,7 @@ def _model(a: argparse.Namespace) -> Sequence[object]:
         quiet=a.quiet,
         clip_model=a.clip_model,
         extractor=a.extractor,
-        extractor_weights=a.weights,
+        extractor_weights=a.extractor_weights,
     )
     parts = run.parts_of(a.suite, [name for name in a.only.split(",") if name])
     pipe = run.load(a.model, _chosen(a.device), a.precision)
@@ -124,6 +124,8 @@ def _fidelity_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("reference", type=Path, help="the same, of real ones")
     p.add_argument("--metrics", default="fid,kid,isc,prc", help="which (default: all four)")
     p.add_argument("--resize", type=int, default=None, help="side in pixels to resize all to")
+    p.add_argument("--isc-splits", type=int, default=10, help="parts of which IS is the mean")
+    p.add_argument("--kid-subset-size", type=int, default=None, help="pictures in a subset of KID")
     _comparing(p)
     _device(p)
 
@@ -131,14 +133,16 @@ def _fidelity_arguments(p: argparse.ArgumentParser) -> None:
 def _fidelity(a: argparse.Namespace) -> Sequence[object]:
     from ldm.evaluation import report
     from ldm.evaluation.fidelity.folders import compare_folders
+    from ldm.evaluation.fidelity.metrics import Settings
 
     section = compare_folders(
         a.samples,
         a.reference,
         tuple(a.metrics.split(",")),
         a.extractor,
-        weights=a.weights,
+        weights=a.extractor_weights,
         resize=a.resize,
+        settings=Settings(isc_splits=a.isc_splits, kid_subset_size=a.kid_subset_size),
         batch_size=a.batch_size,
         cache=a.cache,
         device=_chosen(a.device),

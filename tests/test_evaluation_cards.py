@@ -191,6 +191,14 @@ def test_sections_made_with_other_options_are_left_out(
     assert "replaced:" in caplog.text and "format 1" in caplog.text
 
 
+def test_a_section_with_intervals_of_its_own_stays(write: Write) -> None:
+    own = section().protocol | {"bootstrap": "halves"}
+    write("a", first=section(protocol=own))
+    body = json.loads(write("a", second=section()).read_text())
+    assert body["sections"].keys() == {"first", "second"}
+    assert body["sections"]["first"]["protocol"]["bootstrap"] == "halves"
+
+
 class Page(HTMLParser):
     """The tags of a document with their attributes, and its text."""
 

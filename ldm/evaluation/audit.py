@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ldm.evaluation.cache import cached
 from ldm.evaluation.diversity import content
-from ldm.evaluation.features import NAME, SIDE, Extractor, Seen
+from ldm.evaluation.features import NAME, Extractor
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.neighbours import (
@@ -30,7 +30,6 @@ from ldm.evaluation.neighbours import (
     placements,
 )
 from ldm.evaluation.real import SPLITS
-from ldm.evaluation.samples import real_features
 from ldm.evaluation.section import Bench, Drawn, Section
 
 if TYPE_CHECKING:
@@ -49,7 +48,9 @@ CRITERION = (
 )
 NOTES = (
     "For each picture its nearest training picture, by two rulers. Features: 1 - cosine of the "
-    f"content features of {NAME}. Pixels: root mean square difference at {THUMB} px over the mean "
+    f"content features of {NAME} at {THUMB} px, where a picture and the same one through the "
+    "autoencoder are alike: at full size its blur moves features farther than another picture "
+    f"does. Pixels: root mean square difference at {THUMB} px over the mean "
     f"of that to the {AROUND} nearest training pictures (Carlini et al. 2023, arXiv 2301.13188, "
     "without their constant factor), so that plain pictures, which are near to everything, do not "
     "count as copies.",
@@ -158,7 +159,8 @@ def measure(bench: Bench, extractor: Extractor, drawn: dict[str, Tensor]) -> dic
     small = _flat(train_thumbs(bench))
     features, pixels = Ruler({}, {}), Ruler({}, {})
     for name, images in queries.items():
-        near = nearest(F.normalize(content(bench, extractor, images), dim=1), references, 1)
+        seen = content(bench, extractor, thumbs(images))
+        near = nearest(F.normalize(seen, dim=1), references, 1)
         features.distance[name] = near.distance[:, 0].square() / 2
         features.place[name] = near.place[:, 0]
         around = nearest(_flat(thumbs(images)), small, AROUND)
@@ -173,18 +175,8 @@ def relative(around: Neighbours) -> Tensor:
 
 
 def train_content(bench: Bench, extractor: Extractor) -> Tensor:
-    """Content features [l c] of all training pictures at the model's size."""
-    places, side = bench.real.of("train"), bench.pipe.image_size
-    if side == SIDE:
-        return real_features(bench, extractor).content[places]
-    return cached(
-        bench.options.cache,
-        "train-content",
-        {"data": bench.real.digest, "side": side, **extractor.identity()},
-        lambda: bench.batched(
-            places, lambda run: Seen.parted(extractor(bench.originals(run))).content, "features"
-        ),
-    )
+    """Content features [l c] of the thumbnails of all training pictures."""
+    return content(bench, extractor, train_thumbs(bench))
 
 
 def thumbs(images: Tensor) -> Tensor:

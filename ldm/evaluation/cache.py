@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def cached(
         return found
     value = compute().cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    # Named by the process: another one may be computing the same.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     save_file({"value": value}, temporary, metadata={"identity": told})
     temporary.replace(path)
     return value

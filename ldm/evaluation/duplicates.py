@@ -30,15 +30,15 @@ def evaluate(bench: Bench) -> Section:
     drawn = {split: bench.drawn(split) for split in SPLITS}
     asked = drawn["train"].places
     before, after = (
-        content(bench, extractor, images)
+        content(bench, extractor, thumbs(images))
         for images in (bench.originals(asked), bench.reconstructed(asked))
     )
     scale = (1 - F.cosine_similarity(before, after)).median()
     real = bench.originals(heldout)
-    seen = content(bench, extractor, real)
+    seen = content(bench, extractor, thumbs(real))
     rows = {"real held-out pictures": _row(bench, real, seen, references, scale)}
     for split, pictures in drawn.items():
-        seen = content(bench, extractor, pictures.images)
+        seen = content(bench, extractor, thumbs(pictures.images))
         rows[f"generated, {split} prompts"] = _row(bench, pictures.images, seen, references, scale)
     return Section(
         title="Duplicates",

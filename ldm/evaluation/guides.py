@@ -110,7 +110,7 @@ def by_clip(bench: Bench) -> Way:
         "interval of sigma/alpha": SEEING,
         "sees": "decoded x0",
     }
-    return Way(sampler=sampler, scales=(0.3, 1.0, 3.0), describes=described)
+    return Way(sampler=sampler, scales=(1.0, 3.0), describes=described)
 
 
 def by_styles(styles: NoisedStyles) -> Way:
@@ -122,11 +122,11 @@ def by_styles(styles: NoisedStyles) -> Way:
 
     note = f"The style classifier is right on {styles.accuracy:.1%} of noised held-out latents."
     described = {"classifier": styles.describe()}
-    return Way(sampler=sampler, scales=(1.0, 3.0, 8.0), describes=described, note=note)
+    return Way(sampler=sampler, scales=(3.0, 8.0), describes=described, note=note)
 
 
 WAYS: dict[str, Callable[[Bench], Way]] = {
-    "classifier-free": classifier_free((1.5, 2.0, 3.0, 5.0, 8.0)),
+    "classifier-free": classifier_free((2.0, 3.0, 5.0, 8.0)),
     "classifier-free within an interval": classifier_free((3.0, 5.0, 8.0), INTERVAL),
     "classifier-free with rescale": classifier_free((3.0, 8.0), rescale=RESCALE),
     "CLIP": by_clip,

@@ -56,7 +56,7 @@ def earlier(
     """The cards in the report at `path` that belong into the report of this run.
 
     They are of the same model, data, precision and options; what is left out is told, unless it
-    was `made` anew.
+    was `made` anew. How an interval is made is each part's own affair.
     """
     if not path.exists():
         return {}
@@ -69,6 +69,7 @@ def earlier(
     kept = {}
     for name, card in ((k, c) for k, c in found.items() if k not in made):
         now = {"model": subject["model"], **protocol, **{k: asked.get(k) for k in card.options}}
+        del now["bootstrap"]
         then = {**card.subject, **card.protocol, **card.options}
         other = [k for k, value in now.items() if then.get(k) != value]
         if not other:

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 PARTS: dict[str, Callable[[Bench], Section]] = {
     "prompts": prompts.evaluate,
     "reconstruction": reconstruction.evaluate,
+    "reconstruction-distribution": reconstruction.evaluate_distribution,
     "clip": clip.evaluate,
     "prior": prior.evaluate,
     "prior-best": prior.evaluate_best,

@@ -72,6 +72,7 @@ def evaluate(bench: Bench) -> Section:
             "pairs": {split: len(part.details) for split, part in asked.items()},
             "seeds": f"picture i of a split has seed {bench.options.seed} + i",
             "settings": asked["heldout"].settings,
+            **bench.resize,
         },
         rows=rows,
         details=tuple(record for part in asked.values() for record in part.details),

@@ -47,6 +47,8 @@ on the grids even in t and in log-SNR: DPM-Solver++(2M) 14.9 and 14.2 %, Heun 18
 15.2 and 26.6 %.
 """
 
+SECOND_NAMES = ("euler_ancestral",)
+"""It is ddpm on every process; euler is ddim only where the process is linear in t."""
 SHOWN = 6
 EVALUATIONS = "evaluations"
 DISTANCE = "distance to the solution"
@@ -54,7 +56,7 @@ ABOUT_COUNT = (
     "Evaluations: how often the guided denoiser is asked for one picture; each is two passes of "
     "the network where guidance acts, one where it does not. A solver gets as many steps as fit: "
     "Heun asks twice a step and once at the end. Lines lie over each other where two names are one "
-    "method: ddpm and euler_ancestral always, ddim and euler where the process is linear in t."
+    "method: ddim and euler where the process is linear in t. Euler_ancestral is ddpm and left out."
 )
 
 
@@ -193,14 +195,14 @@ def relative(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def named(solvers: Sequence[str]) -> list[str]:
-    """The names in the order of `SOLVERS`; all for none.
+    """The names in the order of `SOLVERS`; for none, all but second names of one method.
 
     Raises:
         RequestError: a name that is no solver.
     """
     for name in solvers:
         solver_named(name)
-    return [name for name in SOLVERS if not solvers or name in solvers]
+    return [n for n in SOLVERS if (n in solvers if solvers else n not in SECOND_NAMES)]
 
 
 def plan_samplers(bench: Bench, plan: Plan, solvers: Sequence[str]) -> dict[str, Sampler]:

@@ -90,7 +90,7 @@ def test_plots_of_nothing_or_without_matplotlib_are_refused(
         with pytest.raises(RequestError, match="needs points"):
             lines(empty, "x", "y")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RequestError, match=r"pip install 'ldm\[papers\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'ldm\[evaluate\]'"):
         paths({"a": line(1)}, "x", "y")
 
 
@@ -230,7 +230,7 @@ def test_the_guidance_section_has_a_row_a_point(bench: Bench) -> None:
     section = guidance.evaluate(bench, plan, ["CLIP", rescaled])
     check(section)
     assert list(section.rows)[:3] == ["no guidance", f"{rescaled}, 3", f"{rescaled}, 8"]
-    assert len(section.rows) == 1 + 2 + 3
+    assert len(section.rows) == 1 + 2 + 2
     plain = section.rows["no guidance"]
     assert plain["CLIP score"].n == 3 and plain["KID-effnetlite0"].n == 6
     assert 0 < plain[guidance.DISTANCE].value < 1

@@ -18,7 +18,7 @@ from ldm.diffusion.objective import Mse
 from ldm.diffusion.prediction import X0
 from ldm.diffusion.process import VPCosine
 from ldm.evaluation import prior, spectrum, swap
-from ldm.evaluation.bootstrap import median_figure
+from ldm.evaluation.figures import median_figure
 from ldm.evaluation.real import RealPictures, load_real
 from ldm.evaluation.section import Bench, Options
 from ldm.networks.prior import PriorConfig

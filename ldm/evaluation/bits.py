@@ -29,6 +29,7 @@ from ldm.evaluation.latent_bounds import (
     noise_seeds,
     pictures_of,
 )
+from ldm.evaluation.prior import DEPENDS
 from ldm.evaluation.section import Bench, Section
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ FLOW_PICTURES = 8
 TOLERANCE = 1e-3
 TABLE_PICTURES = 192
 GAUSSIAN_PICTURES = 1024
-DEPENDS = ("pairs", "seed", "prior_steps", "prior_guidance")
 GAUSSIAN = "Gaussian fitted to train latents"
 
 

@@ -16,6 +16,11 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
+def digest(value: object) -> str:
+    """Stands for a value that JSON can hold: 64 hex digits."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
 def cached(
     folder: Path | None, label: str, identity: Mapping[str, object], compute: Callable[[], Tensor]
 ) -> Tensor:

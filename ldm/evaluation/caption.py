@@ -155,9 +155,7 @@ def _embedded(bench: Bench, clip: Clip, drawn: Drawn) -> dict[str, Tensor]:
     """Embeddings [n e] of the pictures of each row."""
 
     def see(images: Tensor) -> Tensor:
-        return bench.batched(
-            range(len(images)), lambda run: clip.image(images[list(run)]).cpu(), "CLIP"
-        )
+        return bench.over(images, clip.image, "CLIP")
 
     made = see(drawn.images)
     return {

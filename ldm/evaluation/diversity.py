@@ -147,13 +147,7 @@ def content(bench: Bench, extractor: Extractor, images: Tensor) -> Tensor:
         bench.options.cache,
         "content",
         {"images": digest, "shape": list(images.shape), **extractor.identity()},
-        lambda: (
-            Seen.parted(
-                bench.batched(
-                    range(len(images)), lambda run: extractor(images[list(run)]), "features"
-                )
-            ).content
-        ),
+        lambda: Seen.parted(bench.over(images, extractor, "features")).content,
     )
 
 

@@ -1,8 +1,11 @@
-"""A measured figure: a mean over items, with its bootstrap interval."""
+"""A measured figure: a mean or another statistic of items, with its bootstrap interval.
+
+n items; k resamples
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,29 +59,44 @@ class Figure:
         return f"{x * scale:.{digits}f}{unit}"
 
 
-def mean_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
-    """The mean of `values` [n] with the percentile bootstrap's 95 % interval.
+Statistic = Callable[[Tensor], Tensor]
+"""Places of items [k n], one row a resample -> the statistic of each row [k]."""
+
+
+def resampled_figure(
+    statistic: Statistic, n: int, unit: str = "", *, seed: int = 0, at_once: int = 100
+) -> Figure:
+    """`statistic` of all n items with the percentile bootstrap's 95 % interval.
 
     Efron, "Bootstrap methods: another look at the jackknife" (1979): the items are drawn again
-    with replacement. It tells what other items would have given, not what another training would.
+    with replacement; what belongs to one item stays together. It tells what other items would
+    have given, not what another training would.
     """
-    values = values.double().cpu().flatten()
-    n = len(values)
     if n == 0:
-        raise ValueError("a mean over no items: give at least one value")
+        raise ValueError("a statistic of no items: give at least one")
     generator = torch.Generator().manual_seed(seed)
-    means = torch.cat([_resampled(values, 100, generator) for _ in range(RESAMPLES // 100)])
+    found = [
+        statistic(torch.randint(0, n, (at_once, n), generator=generator))
+        for _ in range(RESAMPLES // at_once)
+    ]
     tail = (1 - LEVEL) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Figure(values.mean().item(), low, high, n, unit)
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.quantile(torch.cat(found).double(), ends).tolist()
+    return Figure(float(statistic(torch.arange(n)[None])[0]), low, high, n, unit)
+
+
+def mean_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
+    """The mean of `values` [n] with the interval of `resampled_figure`."""
+    values = values.double().cpu().flatten()
+    return resampled_figure(lambda i: values[i].mean(dim=1), len(values), unit, seed=seed)
+
+
+def median_figure(values: Tensor, unit: str = "", *, seed: int = 0) -> Figure:
+    """The median of `values` [n], of the two middle ones the mean, with its interval."""
+    values = values.double().cpu().flatten()
+    return resampled_figure(lambda i: values[i].quantile(0.5, dim=1), len(values), unit, seed=seed)
 
 
 def known_figure(value: float, n: int, unit: str = "") -> Figure:
     """A figure that was computed and not sampled, such as a chance level."""
     return Figure(value, None, None, n, unit)
-
-
-def _resampled(values: Tensor, times: int, generator: torch.Generator) -> Tensor:
-    """Means [times] of as many items, drawn again from `values` [n] with replacement."""
-    picks = torch.randint(0, len(values), (times, len(values)), generator=generator)
-    return values[picks].mean(dim=1)

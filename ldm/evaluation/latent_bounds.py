@@ -5,25 +5,21 @@ n pictures; c h w latent grid; s side in pixels
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autoencoder.pixels import from_uint8
 from autoencoder.posterior import DiagonalGaussian
 from ldm.conditioning.cond import Cond
 from ldm.data.batch import Batch
 from ldm.diffusion.bounds import GaussianDecoder, sum_flat
 from ldm.diffusion.noise import Noise
-from ldm.evaluation.cache import cached
+from ldm.evaluation.cache import cached, digest
 from ldm.evaluation.coding import Bound, FirstStep, held_logsnr, latent_bits_bound
 from ldm.evaluation.pairs import choose
-from ldm.evaluation.section import Bench, to_uint8
+from ldm.evaluation.section import Bench
 from ldm.requests import derived_seed
 
 PICTURES = 24
@@ -63,7 +59,7 @@ def pictures_of(bench: Bench, split: str, count: int) -> Pictures:
     """The first `count` of the pairs that can be asked of a split, encoded."""
     places = choose(bench.real, split, count, bench.options.seed)
     images = bench.originals(places)
-    posterior = DiagonalGaussian(_moments(bench, images))
+    posterior = DiagonalGaussian(bench.over(images, bench.moments, "encoding"))
     std = bench.pipe.space.statistics(posterior.mean)[1]
     generator = torch.Generator().manual_seed(derived_seed(bench.options.seed, split))
     latents = bench.pipe.space.from_moments(posterior.moments, generator)
@@ -81,21 +77,16 @@ def pictures_of(bench: Bench, split: str, count: int) -> Pictures:
 
 def decoded(bench: Bench, latents: Tensor) -> Tensor:
     """Normalised latents [n c h w] as pictures, uint8 [n 3 s s]."""
-
-    @torch.inference_mode()
-    def through(run: Sequence[int]) -> Tensor:
-        return to_uint8(bench.pipe.space.decode(latents[list(run)]) / 2 + 0.5)
-
-    return bench.batched(range(len(latents)), through, "decoding")
+    return bench.over(latents, bench.decoded, "decoding")
 
 
 def measured(bench: Bench) -> dict[str, Bound]:
     """The bound on held-out latents by what the decoder is told; kept in the cache."""
     held = pictures_of(bench, "heldout", min(bench.options.pairs, PICTURES))
     identity = {
-        "model": bench.pipe.fingerprint,
+        **bench.made_by,
         "data": bench.real.digest,
-        "captions": hashlib.sha256(json.dumps(held.captions).encode()).hexdigest(),
+        "captions": digest(held.captions),
         "seed": bench.options.seed,
         "prior": bench.pipe.samplers(**bench.options.prior).prior.describe(),
         "levels": LEVELS,
@@ -148,14 +139,3 @@ def conditions(bench: Bench, of: Pictures) -> dict[str, Cond]:
 def noise_seeds(bench: Bench, of: Pictures) -> list[int]:
     """Seeds of the noise on these pictures' latents."""
     return [derived_seed(seed, "bits") for seed in bench.seeds(len(of.places))]
-
-
-def _moments(bench: Bench, images: Tensor) -> Tensor:
-    """The posterior's moments [n 2c h w] of pictures uint8 [n 3 s s]."""
-    encode: Callable[[Tensor], DiagonalGaussian] = bench.pipe.space.model.encode
-
-    @torch.no_grad()
-    def through(run: Sequence[int]) -> Tensor:
-        return encode(from_uint8(images[list(run)].to(bench.pipe.device))).moments.cpu()
-
-    return bench.batched(range(len(images)), through, "encoding")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from autoencoder.pixels import from_uint8
 from ldm import codec
 from ldm.classifier import ClassifierConfig, NoisyClassifier
 from ldm.data.batch import Batch
@@ -136,13 +135,9 @@ def _labels(bench: Bench, places: Sequence[int]) -> Tensor:
 
 def _moments(bench: Bench, places: Sequence[int]) -> Tensor:
     """The autoencoder's moments of real pictures, [n 2z h w]."""
-
-    @torch.inference_mode()
-    def some(run: Sequence[int]) -> Tensor:
-        x = from_uint8(bench.originals(run).to(bench.pipe.device))
-        return bench.pipe.space.model.encode(x).moments.cpu()
-
-    return bench.batched(places, some, "latents of real pictures")
+    return bench.batched(
+        places, lambda run: bench.moments(bench.originals(run)), "latents of real pictures"
+    )
 
 
 @torch.enable_grad()

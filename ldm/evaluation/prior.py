@@ -5,8 +5,6 @@ b pairs; k answers to each; m candidates or training pictures; e embedding width
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.evaluation.bootstrap import median_figure
-from ldm.evaluation.cache import cached
-from ldm.evaluation.figures import Figure, mean_figure
+from ldm.evaluation.cache import cached, digest
+from ldm.evaluation.figures import Figure, mean_figure, median_figure
 from ldm.evaluation.pairs import choose, derangement
 from ldm.evaluation.retrieval import chance, ranks
 from ldm.evaluation.section import Bench, Section
@@ -184,11 +181,9 @@ def imagined(bench: Bench, places: Sequence[int], count: int) -> Tensor:
             **bench.options.prior,
         ).cpu()
 
-    asked = json.dumps([captions, seeds, count])
     identity = {
-        "model": bench.pipe.fingerprint,
-        "precision": "bf16" if bench.pipe.bf16 else "float32",
-        "asked": hashlib.sha256(asked.encode()).hexdigest(),
+        **bench.made_by,
+        "asked": digest([captions, seeds, count]),
         "prior": bench.pipe.samplers(**bench.options.prior).prior.describe(),
     }
     return cached(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldm.evaluation.bootstrap import resampled_figure
-from ldm.evaluation.figures import Figure
+from ldm.evaluation.figures import Figure, resampled_figure
 
 
 def class_hits(z: Tensor, label: Tensor, z_test: Tensor, label_test: Tensor) -> Tensor:

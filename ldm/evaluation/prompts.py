@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from ldm.errors import RequestError
-from ldm.evaluation.cache import cached
 from ldm.evaluation.caption import clip_score
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.grids import sheet
-from ldm.evaluation.section import Bench, Section, to_uint8
+from ldm.evaluation.section import Bench, Section
 
 PROMPTS = (
     "a red apple, noto style",
@@ -40,7 +39,10 @@ def evaluate(bench: Bench, prompts: Sequence[str] = PROMPTS) -> Section:
     """
     if len(prompts) < 2 or len(set(prompts)) < len(prompts):
         raise RequestError(f"{len(prompts)} prompts: give two or more, each of them once")
-    images, settings = _drawn(bench, prompts)
+    options, n = bench.options, len(prompts)
+    asked, seeds = [p for p in prompts for _ in range(SEEDS)], bench.seeds(SEEDS) * n
+    drawn, settings = bench.pictures(asked, seeds, **options.prior, **options.decoder)
+    images = drawn.unflatten(0, (n, SEEDS))
     scores = _scores(bench, prompts, images)
     others = torch.tensor([float(_without(row, i).mean()) for i, row in enumerate(scores)])
     rows: dict[str, dict[str, Figure]] = {
@@ -67,48 +69,11 @@ def evaluate(bench: Bench, prompts: Sequence[str] = PROMPTS) -> Section:
     )
 
 
-def _drawn(bench: Bench, prompts: Sequence[str]) -> tuple[Tensor, dict[str, object]]:
-    """Pictures uint8 [prompts seeds 3 s s], and how they were made."""
-    options, pipe = bench.options, bench.pipe
-    used = pipe.samplers(**options.prior, **options.decoder)
-    settings: dict[str, object] = {
-        "decoder": used.decoder.describe(),
-        "prior": used.prior.describe(),
-    }
-    asked, seeds = [p for p in prompts for _ in range(SEEDS)], bench.seeds(SEEDS) * len(prompts)
-
-    def some(run: Sequence[int]) -> Tensor:
-        made = pipe(
-            [asked[j] for j in run],
-            seed=[seeds[j] for j in run],
-            output_type="pt",
-            **options.prior,
-            **options.decoder,
-        )
-        return to_uint8(made.images)
-
-    images = cached(
-        options.cache,
-        "prompts",
-        {
-            "model": pipe.fingerprint,
-            "precision": "bf16" if pipe.bf16 else "float32",
-            "asked": asked,
-            "seeds": seeds,
-            **settings,
-        },
-        lambda: bench.batched(range(len(asked)), some, "prompts"),
-    )
-    return images.unflatten(0, (len(prompts), SEEDS)), settings
-
-
 def _scores(bench: Bench, prompts: Sequence[str], images: Tensor) -> Tensor:
     """CLIP score of every prompt with every picture: [prompts prompts seeds]."""
     clip, flat = bench.pipe.clip, images.flatten(0, 1)
     text = clip.text(list(prompts)).pooled.cpu()
-    image = bench.batched(
-        range(len(flat)), lambda run: clip.image(flat[list(run)]).cpu(), "CLIP images"
-    )
+    image = bench.over(flat, clip.image, "CLIP images")
     every = [clip_score(image, t.expand_as(image)) for t in text]
     return torch.stack(every).unflatten(1, (len(prompts), SEEDS))
 

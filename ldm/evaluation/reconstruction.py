@@ -111,7 +111,7 @@ def evaluate_distribution(bench: Bench) -> Section:
     settings, places = Settings(), bench.real.of("heldout")
 
     def see(images: Tensor) -> Tensor:
-        return bench.batched(range(len(images)), lambda run: network(images[list(run)]), "features")
+        return bench.over(images, network, "features")
 
     table = tabulate(
         network,

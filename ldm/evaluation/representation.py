@@ -189,10 +189,7 @@ def _controls(bench: Bench) -> dict[str, Callable[[Pictures], Tensor]]:
     """Representations [n d] that no decoder made."""
 
     def clip(of: Pictures) -> Tensor:
-        see: Any = bench.pipe.clip.image
-        return bench.batched(
-            range(len(of.places)), lambda run: see(of.images[list(run)]).cpu(), "CLIP images"
-        )
+        return bench.over(of.images, bench.pipe.clip.image, "CLIP images")
 
     def pixels(of: Pictures) -> Tensor:
         return F.adaptive_avg_pool2d(from_uint8(of.images), SIDE).flatten(1)

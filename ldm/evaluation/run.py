@@ -95,12 +95,7 @@ def evaluate(
         )
     names = parts_of("default", parts)
     bench = Bench(pipe, load_real(data), options)
-    common = {
-        "command": command,
-        "model": pipe.fingerprint,
-        "data": bench.real.digest,
-        "precision": "bf16" if pipe.bf16 else "float32",
-    }
+    common = {"command": command, "data": bench.real.digest, **bench.made_by}
     written: dict[Path, None] = {}
     for name in names:
         start = time.perf_counter()

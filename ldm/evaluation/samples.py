@@ -58,7 +58,7 @@ def evaluate(bench: Bench) -> Section:
     heldout = bench.real.of("heldout")
     rows = {
         "heldout: all real pictures": _row(
-            _judged(bench.real, judge, heldout, features.take(heldout))
+            judged(bench.real, judge, heldout, features.take(heldout))
         )
     }
     asked = {split: _ask(bench, extractor, judge, features, split) for split in SPLITS}
@@ -88,14 +88,14 @@ def _ask(bench: Bench, extractor: Extractor, judge: Judge, features: Seen, split
     places, made = drawn.places, drawn.images
     ceiling = bench.reconstructed(places)
     seen = {
-        "generated": _features(bench, extractor, made),
-        "real through the autoencoder (ceiling)": _features(bench, extractor, ceiling),
+        "generated": look(bench, extractor, made),
+        "real through the autoencoder (ceiling)": look(bench, extractor, ceiling),
         "same concept in another style (floor)": features.take(
             in_another_style(real, places, options.seed)
         ),
         "real": features.take(places),
     }
-    verdicts = {name: _judged(real, judge, places, f) for name, f in seen.items()}
+    verdicts = {name: judged(real, judge, places, f) for name, f in seen.items()}
     first = places[: options.grid]
     captions = tuple(real[i].caption for i in first)
     k = len(first)
@@ -134,13 +134,13 @@ def make_judge(real: RealPictures, features: Seen) -> Judge:
     return Judge(probe, features.content, [p.concept for p in real], [p.style for p in real])
 
 
-def _features(bench: Bench, extractor: Extractor, images: Tensor) -> Seen:
-    return Seen.parted(
-        bench.batched(range(len(images)), lambda run: extractor(images[list(run)]), "judging")
-    )
+def look(bench: Bench, extractor: Extractor, images: Tensor) -> Seen:
+    """What the judge sees in pictures, uint8 [n 3 s s]."""
+    return Seen.parted(bench.over(images, extractor, "judging"))
 
 
-def _judged(real: RealPictures, judge: Judge, places: Sequence[int], seen: Seen) -> Verdicts:
+def judged(real: RealPictures, judge: Judge, places: Sequence[int], seen: Seen) -> Verdicts:
+    """What the judge says of pictures that should show what is at `places`."""
     return judge(seen, [real[i].concept for i in places], [real[i].style for i in places])
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from autoencoder.pixels import from_uint8
 from ldm.data.images import Crop
-from ldm.evaluation.cache import cached
+from ldm.evaluation.cache import cached, digest
 from ldm.evaluation.features import in_batches
 from ldm.evaluation.figures import Figure
 from ldm.evaluation.pairs import choose
@@ -41,6 +40,7 @@ class Options:
         grid: pictures shown on a grid.
         steps, guidance, solver, prior_steps, prior_guidance: in place of the model's own.
         quiet: no progress bars.
+        clip_model: open_clip name or folder that scores captions; None is the model's own.
         extractor: the network whose features FID and its like compare.
         extractor_weights: its weights where they are to be read from a file.
     """
@@ -151,13 +151,25 @@ class Bench:
         embeddings: Tensor | None = None,
         **samplers: Any,
     ) -> Drawn:
-        """Pictures for the captions at `places`, kept under all that they depend on.
+        """Pictures for the captions at `places`; all else as `pictures` has it."""
+        captions = [self.real[i].caption for i in places]
+        images, settings = self.pictures(captions, seeds, embeddings=embeddings, **samplers)
+        return Drawn(tuple(places), tuple(captions), tuple(seeds), images, settings)
+
+    def pictures(
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        embeddings: Tensor | None = None,
+        **samplers: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Pictures uint8 [n 3 s s], kept under all that they depend on, and their settings.
 
         Args:
             embeddings: unit-norm image embeddings [n e] in place of the prior's.
             samplers: as `TextToImage.samplers` takes them.
         """
-        captions = [self.real[i].caption for i in places]
         used = self.pipe.samplers(**samplers)
 
         def some(run: Sequence[int]) -> Tensor:
@@ -174,19 +186,14 @@ class Bench:
             "decoder": used.decoder.describe(),
             "prior": used.prior.describe() if embeddings is None else "given embeddings",
         }
-        asked = [captions, list(seeds), None if embeddings is None else embeddings.tolist()]
+        asked = [list(captions), list(seeds), None if embeddings is None else embeddings.tolist()]
         images = cached(
             self.options.cache,
             "drawn",
-            {
-                "model": self.pipe.fingerprint,
-                "precision": "bf16" if self.pipe.bf16 else "float32",
-                "asked": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-                **settings,
-            },
-            lambda: self.batched(range(len(places)), some, "pictures"),
+            {**self.made_by, "asked": digest(asked), **settings},
+            lambda: self.batched(range(len(captions)), some, "pictures"),
         )
-        return Drawn(tuple(places), tuple(captions), tuple(seeds), images, settings)
+        return images, settings
 
     def reconstructed(self, places: Sequence[int]) -> Tensor:
         """Real pictures through the autoencoder (mean latent), uint8 [n 3 s s]."""
@@ -194,7 +201,7 @@ class Bench:
         @torch.inference_mode()
         def through(run: Sequence[int]) -> Tensor:
             x = from_uint8(self.originals(run).to(self.pipe.device))
-            return to_uint8(self.pipe.space.decode(self.pipe.space.encode(x)) / 2 + 0.5)
+            return self.decoded(self.pipe.space.encode(x))
 
         return cached(
             self.options.cache,
@@ -202,15 +209,33 @@ class Bench:
             {
                 "data": self.real.digest,
                 "autoencoder": self.pipe.space.model.fingerprint(),
-                "places": hashlib.sha256(json.dumps(list(places)).encode()).hexdigest(),
+                "places": digest(list(places)),
                 **self.resize,
             },
             lambda: self.batched(places, through, "autoencoder"),
         )
 
+    @torch.inference_mode()
+    def decoded(self, latents: Tensor) -> Tensor:
+        """A batch of normalised latents [b c h w] as pictures, uint8 [b 3 s s]."""
+        return to_uint8(self.pipe.space.decode(latents.to(self.pipe.device)) / 2 + 0.5)
+
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> Tensor:
+        """The autoencoder's moments [b 2c h w] of a batch of pictures, uint8 [b 3 s s]."""
+        x = from_uint8(images.to(self.pipe.device))
+        moments: Tensor = self.pipe.space.model.encode(x).moments
+        return moments.cpu()
+
     def originals(self, places: Sequence[int]) -> Tensor:
         """Real pictures at the model's size, uint8 [n 3 s s]."""
         return self.real.images(places, self.pipe.image_size)
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        """What is drawn depends on it: the model and its arithmetic."""
+        precision = "bf16" if self.pipe.bf16 else "float32"
+        return {"model": self.pipe.fingerprint, "precision": precision}
 
     @property
     def resize(self) -> dict[str, Any]:
@@ -244,6 +269,10 @@ class Bench:
         return in_batches(
             places, self.options.batch_size, compute, "" if self.options.quiet else what
         )
+
+    def over(self, images: Tensor, compute: Callable[[Tensor], Tensor], what: str) -> Tensor:
+        """`compute` on batches of pictures or latents [n ...], joined on the CPU."""
+        return self.batched(range(len(images)), lambda run: compute(images[list(run)]).cpu(), what)
 
     def seeds(self, count: int) -> list[int]:
         """The seeds of the first `count` pictures."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ldm.evaluation.bootstrap import resampled_figure
-from ldm.evaluation.figures import Figure
+from ldm.evaluation.figures import Figure, resampled_figure
 from ldm.evaluation.pairs import choose
-from ldm.evaluation.prior import ONE, answered
+from ldm.evaluation.prior import DEPENDS, ONE, answered
 from ldm.evaluation.section import Bench, Section
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def evaluate(bench: Bench) -> Section:
             "clip": bench.pipe.clip.fingerprint(),
             **bench.resize,
         },
-        depends=("pairs", "seed", "prior_steps", "prior_guidance"),
+        depends=DEPENDS,
         rows=rows,
         grids={"prior-spectrum": plot},
         shown={"prior-spectrum": ()},

@@ -6,17 +6,15 @@ is to be improved, and the other way round. n pairs; e embedding width
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.evaluation.features import Extractor, Seen
+from ldm.evaluation.features import Extractor
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.grids import sheet
-from ldm.evaluation.judge import Judge, Verdicts
+from ldm.evaluation.judge import Verdicts
 from ldm.evaluation.pairs import choose
-from ldm.evaluation.samples import make_judge, real_features
+from ldm.evaluation.samples import judged, look, make_judge, real_features
 from ldm.evaluation.section import Bench, Drawn, Section
 
 MOST_PAIRS = 64
@@ -37,8 +35,7 @@ def evaluate(bench: Bench) -> Section:
     drawn = drawings(bench, places, {TRUE: truth, TEXT: text, NULL: null_embedding(bench, count)})
     rows = {}
     for name, images in drawn.items():
-        seen = bench.batched(range(count), lambda run, x=images: extractor(x[list(run)]), "judging")
-        verdicts = judged(bench, judge, places, Seen.parted(seen))
+        verdicts = judged(bench.real, judge, places, look(bench, extractor, images))
         rows[name] = _row(bench, images, verdicts, truth, text)
     first = min(count, bench.options.grid)
     captions = tuple(bench.real[i].caption for i in places[:first])
@@ -91,19 +88,10 @@ def drawings(bench: Bench, places: list[int], embeddings: dict[str, Tensor]) -> 
     return {TRUE: given.pop(TRUE), **own, **given}
 
 
-def judged(bench: Bench, judge: Judge, places: list[int], seen: Seen) -> Verdicts:
-    """What the judge says of pictures that should show what is at `places`."""
-    real = bench.real
-    return judge(seen, [real[i].concept for i in places], [real[i].style for i in places])
-
-
 def _row(
     bench: Bench, images: Tensor, verdicts: Verdicts, truth: Tensor, text: Tensor
 ) -> dict[str, Figure]:
-    clip: Any = bench.pipe.clip
-    made = bench.batched(
-        range(len(images)), lambda run: clip.image(images[list(run)]).cpu(), "CLIP of drawn"
-    )
+    made = bench.over(images, bench.pipe.clip.image, "CLIP of drawn")
     return {
         "style": mean_figure(verdicts.style, "%"),
         "concept top-5": mean_figure(verdicts.rank < 5, "%"),

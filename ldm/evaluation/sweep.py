@@ -5,7 +5,6 @@ n pictures; e embedding width; c channels of content features; z h w latent grid
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ldm.data.batch import Batch
 from ldm.diffusion.noise import Noise
-from ldm.evaluation.cache import cached
+from ldm.evaluation.cache import cached, digest
 from ldm.evaluation.caption import clip_score
 from ldm.evaluation.diversity import pairwise
 from ldm.evaluation.features import Extractor, Seen
@@ -25,8 +24,8 @@ from ldm.evaluation.fidelity.metrics import Settings, measure
 from ldm.evaluation.fidelity.table import features_of
 from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.pairs import choose
-from ldm.evaluation.samples import make_judge, real_features
-from ldm.evaluation.section import Bench, to_uint8
+from ldm.evaluation.samples import judged, look, make_judge, real_features
+from ldm.evaluation.section import Bench
 from ldm.requests import derived_seed
 from ldm.samplers import Sampler, Sampling
 
@@ -60,10 +59,9 @@ def ask(bench: Bench, captions: int, copies: int) -> Asked:
     places = [i for i in few for _ in range(copies)]
     told, seeds = [bench.real[i].caption for i in places], bench.seeds(len(places))
     identity = {
-        "model": pipe.fingerprint,
-        "precision": "bf16" if pipe.bf16 else "float32",
+        **bench.made_by,
         "prior": pipe.samplers(**options.prior).prior.describe(),
-        "asked": _digest([told, seeds]),
+        "asked": digest([told, seeds]),
     }
     embeddings = cached(
         options.cache,
@@ -108,9 +106,8 @@ def draw(
             return pipe.decoder.sample(batch, sampler_of(rows), noise, shape).float().cpu()
 
     whole = {
-        "model": pipe.fingerprint,
-        "precision": "bf16" if pipe.bf16 else "float32",
-        "asked": _digest([asked.captions, asked.seeds, asked.embeddings.tolist()]),
+        **bench.made_by,
+        "asked": digest([asked.captions, asked.seeds, asked.embeddings.tolist()]),
         **identity,
     }
     return cached(
@@ -131,13 +128,7 @@ def own_sampler(bench: Bench, steps: int) -> Sampler:
 
 def pictures(bench: Bench, latents: Tensor) -> Tensor:
     """Latents [n z h w] -> uint8 [n 3 s s]."""
-
-    @torch.inference_mode()
-    def some(run: Sequence[int]) -> Tensor:
-        x = latents[list(run)].to(bench.pipe.device)
-        return to_uint8(bench.pipe.decoder.codec.decode(x) / 2 + 0.5)
-
-    return bench.batched(range(len(latents)), some, "autoencoder")
+    return bench.over(latents, bench.decoded, "autoencoder")
 
 
 class Meter:
@@ -159,9 +150,7 @@ class Meter:
 
     def __call__(self, asked: Asked, images: Tensor) -> dict[str, Figure]:
         """A row: uint8 [n 3 s s] for the n asked. Captions are the items that are resampled."""
-        seen = self._seen(images)
-        concepts = [self.bench.real[i].concept for i in asked.places]
-        verdicts = self.judge(seen, concepts, asked.styles)
+        verdicts = judged(self.bench.real, self.judge, asked.places, self._seen(images))
         shares = {"style": verdicts.style, "concept top-5": verdicts.rank < 5}
         return {
             **measure(self.network, self._compared(images), self.reference, ["kid"], Settings()),
@@ -176,16 +165,10 @@ class Meter:
 
     def _compared(self, images: Tensor) -> Tensor:
         """What the KID looks at, [n d]."""
-        return self.bench.batched(
-            range(len(images)), lambda run: self.network(images[list(run)]), "features"
-        )
+        return self.bench.over(images, self.network, "features")
 
     def _seen(self, images: Tensor) -> Seen:
-        return Seen.parted(
-            self.bench.batched(
-                range(len(images)), lambda run: self.extractor(images[list(run)]), "judging"
-            )
-        )
+        return look(self.bench, self.extractor, images)
 
     def _clip(self, asked: Asked, images: Tensor) -> Tensor:
         """CLIP score [n] of the pictures and their captions."""
@@ -221,7 +204,3 @@ def about(bench: Bench, asked: Asked, meter: Meter) -> dict[str, Any]:
 def _by_caption(values: Tensor, asked: Asked) -> Tensor:
     """[n] -> the mean of each caption's pictures."""
     return values.double().unflatten(0, (-1, asked.copies)).mean(dim=1)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()

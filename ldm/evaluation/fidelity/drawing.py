@@ -9,7 +9,6 @@ drawing was broken off: pictures drawn together influence each other's last bits
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldm.data.manifest import write_atomically
 from ldm.errors import RequestError
+from ldm.evaluation.cache import digest
 
 if TYPE_CHECKING:
     from ldm.pipeline import TextToImage
@@ -107,7 +107,7 @@ def _settings(
         "seed": seed,
         "batch_size": batch_size,
         "prompts": len(prompts),
-        "prompts_sha256": hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest(),
+        "prompts_sha256": digest(list(prompts)),
     }
 
 

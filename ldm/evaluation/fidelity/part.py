@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
 from ldm.data.images import Crop
-from ldm.evaluation.cache import cached
+from ldm.evaluation.cache import cached, digest
 from ldm.evaluation.features import SIDE, Extractor
 from ldm.evaluation.fidelity import spread
 from ldm.evaluation.fidelity.extractors import DEFAULT, Network, load_network
@@ -93,7 +91,7 @@ def _real_features(bench: Bench, network: Network, places: list[int]) -> Tensor:
         return torch.cat(network.module.completed(content), dim=1)
     identity = {
         "data": bench.real.digest,
-        "places": hashlib.sha256(repr(places).encode()).hexdigest(),
+        "places": digest(places),
         "size": bench.pipe.image_size,
         **network.identity(),
     }
@@ -109,4 +107,4 @@ def _real_features(bench: Bench, network: Network, places: list[int]) -> Tensor:
 
 def _features(bench: Bench, network: Network, images: Tensor) -> Tensor:
     """Features [n d] of pictures uint8 [n 3 s s]."""
-    return bench.batched(range(len(images)), lambda run: network(images[list(run)]), "features")
+    return bench.over(images, network, "features")

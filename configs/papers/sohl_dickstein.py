@@ -208,7 +208,7 @@ def samples(bench: Bench, denoisers: list[Any]) -> Finding:
         published="figure 1 of arXiv 1503.03585, by eye",
         measured=f"the energy distance to held-out points is {model}, and {gaussian} for the "
         "isotropic Gaussian",
-        holds=model.below(Measured(gaussian.mean / 5, gaussian.error, gaussian.n)),
+        holds=model.below(gaussian.scaled(1 / 5)),
         table=Table(("points", "energy distance to held-out data"), tuple(found.items())),
         figures=(bench.plot("chains", chains(denoisers[0], held_out(bench, 0), len(data))),),
         comment="It holds if the distance is below a fifth of the Gaussian's.",

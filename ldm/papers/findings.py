@@ -30,6 +30,12 @@ class Measured:
         digits = max(0, 1 - math.floor(math.log10(self.error))) if self.error > 0 else 3
         return f"{self.mean:.{min(digits, 8)}f} ± {self.error:.{min(digits, 8)}f}"
 
+    def scaled(self, factor: float) -> Measured:
+        """This times a constant, and its error with it."""
+        return Measured(
+            factor * self.mean, None if self.error is None else abs(factor) * self.error, self.n
+        )
+
     def below(self, other: Measured, errors: float = 2.0) -> bool:
         """Whether this is smaller by more than `errors` standard errors of the difference."""
         return other.mean - self.mean > errors * math.hypot(self.error or 0.0, other.error or 0.0)

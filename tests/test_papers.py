@@ -81,6 +81,9 @@ def test_measured_over_runs() -> None:
     assert Measured.over([1.0]).error is None
     assert value.below(Measured.over([4.0, 5.0, 6.0]))
     assert not value.below(Measured.over([2.5, 3.0, 3.5]))
+    half = value.scaled(-0.5)
+    assert half.mean == -1.0 and half.error == pytest.approx(0.5 / 3**0.5)
+    assert Measured.over([1.0]).scaled(2.0).error is None
 
 
 def found(bench: Bench) -> list[Finding]:
@@ -114,6 +117,9 @@ def test_a_page_a_record_and_a_summary_are_written(
 
 def test_a_failed_claim_is_said_to_fail(tmp_path: Path) -> None:
     bench = Bench("less", tmp_path, tmp_path / "runs")
-    finding = dataclasses.replace(found(bench)[0], holds=False)
-    page = write_page(bench, Study("Lessness", "A", "About.", found), [finding], 1.0)
-    assert "**does not hold here**" in page.read_text()
+    study = Study("Lessness", "A", "About.", found)
+    finding = dataclasses.replace(found(bench)[0], holds=False, if_not="More was more.")
+    text = write_page(bench, study, [finding], 1.0).read_text()
+    assert "**does not hold here**" in text and "Why it may fail here: More was more." in text
+    held = dataclasses.replace(finding, holds=True)
+    assert "More was more" not in write_page(bench, study, [held], 1.0).read_text()

@@ -95,9 +95,7 @@ def roll(process: Process | LearnedConfig) -> Recipe:
 def beats() -> Recipe:
     """The binomial chain on heartbeats."""
     return Recipe(
-        task=BinaryTraining(
-            network=toy_mlp(LENGTH, width=64), chain=BinomialChain(num_steps=100)
-        ),
+        task=BinaryTraining(network=toy_mlp(LENGTH, width=64), chain=BinomialChain(num_steps=100)),
         data=Heartbeat(batch_size=256),
         optim=OptimConfig(lr=2e-3, warmup_images=10_000),
         loop=LoopConfig(images=150_000, ema_half_life=10_000),
@@ -158,7 +156,6 @@ def bounds(bench: Bench, denoisers: dict[str, list[Any]]) -> list[Finding]:
     ]
 
 
-
 def gain_finding(bound: Measured, exact: Measured, table: Table, figure: str) -> Finding:
     """The bound against the isotropic Gaussian."""
     gain, room = bound.mean + GAUSSIAN_BITS, exact.mean + GAUSSIAN_BITS
@@ -183,7 +180,7 @@ def beta_finding(fixed: Measured, learned: Measured) -> Finding:
     """Learned betas against the fixed schedule."""
     return Finding(
         claim="The fixed schedule of betas is as good as a learned one",
-        published="\"just as effective\", no figure (arXiv 1503.03585, footnote 2; section 2.4.1 "
+        published='"just as effective", no figure (arXiv 1503.03585, footnote 2; section 2.4.1 '
         "learns them)",
         measured=f"K is {fixed} bits with the fixed betas and {learned} with learned ones",
         holds=not fixed.below(Measured(learned.mean - TOLERANCE, learned.error, learned.n)),
@@ -225,9 +222,7 @@ def step_figure(steps: dict[str, list[Tensor]], learned: Any) -> Any:
     for name, runs in steps.items():
         left.semilogy(place, runs[0][1:-1].mean(1).flip(0), label=name)
     right.semilogy(range(1, STEPS + 1), FractionChain(num_steps=STEPS).betas(), label="roll")
-    right.semilogy(
-        range(1, STEPS + 1), learned.process.betas().detach(), label="roll-learned-beta"
-    )
+    right.semilogy(range(1, STEPS + 1), learned.process.betas().detach(), label="roll-learned-beta")
     for axes, label in ((left, "bits of the step to t"), (right, "beta of step t")):
         axes.set(xlabel="t", ylabel=label)
         axes.legend(fontsize=8)

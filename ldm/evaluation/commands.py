@@ -87,7 +87,7 @@ def _model_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--only", default="", help="parts in place of a suite, such as prior,pictures")
     p.add_argument("--data", type=Path, default=Path("data/emoji"), help="train/ and heldout/")
     p.add_argument("--pairs", type=int, default=256, help="pairs to ask for, of each split")
-    p.add_argument("--grid", type=int, default=48, help="pictures on a grid")
+    p.add_argument("--grid", type=int, default=24, help="pictures on a grid")
     p.add_argument("--clip-model", default=None, help="open_clip model that scores captions")
     _drawing(p)
     _comparing(p)

@@ -49,7 +49,7 @@ class Options:
     seed: int = 0
     batch_size: int = 32
     cache: Path | None = None
-    grid: int = 48
+    grid: int = 24
     steps: int | None = None
     guidance: float | None = None
     solver: str | None = None

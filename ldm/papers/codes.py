@@ -143,6 +143,10 @@ def classes(bench: Bench, probed: Mapping[str, Probed], pixels: Probed) -> Findi
         f"{variational}, of an untrained encoder {drawn}, of a plain autoencoder of equal size "
         f"{plain}, of all 192 pixels {pixels.digit}",
         holds=drawn.below(learned) and drawn.below(variational),
+        if_not="The code need only say what the noise hides, which of these digits is "
+        "mostly their colour; the control keeps a random projection of every "
+        "pixel, and a linear probe reads that well. The encoder is small and "
+        "briefly trained.",
         table=Table(
             ("representation", "digit", "colour R2", "coarse R2", "fine R2"),
             rows,
@@ -175,6 +179,8 @@ def by_time(bench: Bench, timed: Sequence[Any]) -> Finding:
         measured=f"a probe names {ends[0]} at t = {LEVELS[0]}, {found[inner]} at t = {inner} and "
         f"{ends[1]} at t = {LEVELS[-1]}",
         holds=all(end.below(found[inner]) for end in ends),
+        if_not="In 8 x 8 pixels the strokes are the finest structure there is, so that "
+        "the least noise, not a medium one, asks the code for them.",
         table=Table(("t", "digit"), tuple((level, found[level]) for level in LEVELS)),
         figures=(bench.plot("by_time", drawn_by_time(found)),),
         comment="The best inner time is chosen after looking at all, which favours it a little.",
@@ -246,6 +252,9 @@ def ranges(
         f"much noise and {little.coarse} with little; of the fine structure {much.fine} and "
         f"{little.fine}; the digit is named in {much.digit} and {little.digit}",
         holds=little.coarse.below(much.coarse) and much.fine.below(little.fine),
+        if_not="The coarse half of the claim points the right way; of the fine structure "
+        "neither code says much after so short a training, and one seed differs "
+        "from the next by more than the codes do.",
         figures=(
             bench.pictures("drawn_from_codes", drawn_from_codes(bench, tasks), 10, enlarge=5),
         ),

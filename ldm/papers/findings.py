@@ -68,7 +68,8 @@ class Finding:
         measured: the one sentence that carries our figure.
         holds: whether the direction holds here.
         table: all figures; figures: names of the pictures that `Bench` wrote.
-        comment: conditions, doubts, and why it may have failed.
+        comment: conditions and doubts.
+        if_not: why the claim may fail at this scale; the page has it where it does.
     """
 
     claim: str
@@ -78,3 +79,4 @@ class Finding:
     table: Table | None = None
     figures: tuple[str, ...] = field(default=())
     comment: str = ""
+    if_not: str = ""

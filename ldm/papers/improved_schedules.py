@@ -60,6 +60,9 @@ def schedules(
             measured=f"L_hybrid: {bits['hybrid']} bits a pixel with the cosine, "
             f"{bits['hybrid_linear']} with the linear schedule",
             holds=bits["hybrid"].below(bits["hybrid_linear"]),
+            if_not="Between its ends a schedule changes the bound only by how coarsely its "
+            "steps cut it (VDM, arXiv 2107.00630, equation 18); 200 steps with β held "
+            "at 0.9 cut the cosine's noisy end coarsely.",
         ),
     ]
 

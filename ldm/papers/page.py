@@ -79,6 +79,8 @@ def section(finding: Finding) -> list[str]:
     lines += [f"![{name}]({name})\n" for name in finding.figures]
     if finding.comment:
         lines += [finding.comment, ""]
+    if finding.if_not and not finding.holds:
+        lines += [f"Why it may fail here: {finding.if_not}", ""]
     return lines
 
 

@@ -167,9 +167,7 @@ def inpainting(bench: Bench, denoisers: list[Denoiser]) -> Finding:
         f"second to its exact conditional law is {far['product']}, and {far['unconditional']} for "
         "unconditional samples",
         holds=far["product"].below(far["unconditional"]),
-        table=Table(
-            ("how", "energy distance"), tuple((names[name], far[name]) for name in names)
-        ),
+        table=Table(("how", "energy distance"), tuple((names[name], far[name]) for name in names)),
         figures=(bench.plot("inpainting", lines(drawn, truth[0])),),
         comment="A clean known value beside a noisy unknown one is an input that the network has "
         "never seen; noising the known value, as later work does, is the fairer factor.",

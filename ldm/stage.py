@@ -85,12 +85,13 @@ class LatentCodec:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingCodec:
-    """Diffuse CLIP image embeddings of this width."""
+    """Diffuse CLIP image embeddings of this width, whitened in part: 0 not at all, 1 fully."""
 
     width: int
+    whitening: float = 0.5
 
     def build(self, latents: codecs.Latents | None) -> codecs.Codec:
-        return codecs.Embeddings(self.width)
+        return codecs.Embeddings(self.width, self.whitening)
 
 
 @dataclass(frozen=True, kw_only=True)

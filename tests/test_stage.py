@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,34 @@ def test_codecs_invert_and_normalise() -> None:
     embeddings.measure(unit.split(100))
     encoded = embeddings.encode(Batch(key=("",) * 500, image_embedding=unit))
     assert torch.allclose(encoded.mean(0), torch.zeros(WIDTH), atol=1e-5)
-    assert torch.allclose(encoded.std(0), torch.ones(WIDTH), atol=1e-4)
+    assert torch.allclose(encoded.var(0).mean(), torch.tensor(1.0), atol=1e-4)
     assert torch.allclose(embeddings.decode(encoded), unit, atol=1e-5)
     with pytest.raises(DataError, match="the batch has no image_embedding"):
         embeddings.encode(Batch(key=("a",)))
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_embeddings_are_whitened_along_their_principal_directions(whitening: float) -> None:
+    spread = torch.logspace(0, -2, WIDTH)
+    turned = torch.linalg.qr(torch.randn(WIDTH, WIDTH))[0]
+    x = (torch.randn(4000, WIDTH) * spread) @ turned.T + 3.0
+    embeddings = codec.Embeddings(WIDTH, whitening)
+    embeddings.measure([x])
+    encoded = embeddings.encode(Batch(key=("",) * 4000, image_embedding=x))
+    covariance = torch.cov(encoded.T)
+    assert torch.allclose(covariance, covariance.diag().diag(), atol=1e-3)
+    exponent = torch.log(covariance[0, 0] / covariance[-1, -1]) / 2 / math.log(100)
+    assert math.isclose(exponent, 1 - whitening, abs_tol=0.05)
+
+
+def test_embeddings_in_fewer_directions_than_entries_still_encode() -> None:
+    few = torch.randn(3, WIDTH)
+    embeddings = codec.Embeddings(WIDTH)
+    embeddings.measure([few])
+    encoded = embeddings.encode(Batch(key=("",) * 3, image_embedding=few))
+    assert encoded.isfinite().all() and encoded.abs().max() < 10 * WIDTH
+    with pytest.raises(ConfigError, match=r"whitening = 1\.5: give 0"):
+        codec.Embeddings(WIDTH, 1.5)
 
 
 def test_stored_moments_and_pictures_give_the_same_latents() -> None:

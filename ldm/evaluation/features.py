@@ -26,6 +26,8 @@ NAME = "EfficientNet-lite0"
 WIDTH = 1280
 STYLE_STAGES = 3
 SIDE = 128
+RUN = 16
+"""Pictures at once: their maps stay in a CPU's cache (two cores: 200 a second, 128 with 64)."""
 
 
 class Seen(NamedTuple):
@@ -80,13 +82,16 @@ class Extractor:
             raise ValueError(
                 f"pictures must be uint8 squares [b 3 s s], not {image.dtype} {tuple(image.shape)}"
             )
+        return torch.cat([self._run(run).cpu() for run in image.split(RUN)])
+
+    def _run(self, image: Tensor) -> Tensor:
         x = image.to(self.device).float()
         if x.shape[-1] != SIDE:
             x = F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
         maps = self._trunk(x / 127.5 - 1)[-STYLE_STAGES:]
         content = self._head(maps[-1]).mean(dim=(2, 3))
         means, spreads = [m.mean(dim=(2, 3)) for m in maps], [m.std(dim=(2, 3)) for m in maps]
-        return torch.cat([content, *means, *spreads], dim=1).cpu()
+        return torch.cat([content, *means, *spreads], dim=1)
 
 
 def in_batches(

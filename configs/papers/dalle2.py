@@ -107,7 +107,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-            loop=LoopConfig(images=160_000, ema_half_life=4_000),
+            loop=LoopConfig(images=96_000, ema_half_life=4_000),
         ),
     }
 

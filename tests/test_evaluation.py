@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldm.errors import DataError, RequestError
 from ldm.evaluation.cache import cached
-from ldm.evaluation.features import WIDTH, Extractor, Seen
+from ldm.evaluation.features import RUN, WIDTH, Extractor, Seen
 from ldm.evaluation.figures import Figure, known_figure, mean_figure
 from ldm.evaluation.judge import Judge, fit_probe, without_skin_tone
 from ldm.evaluation.pairs import choose, derangement, in_another_style
@@ -261,13 +261,14 @@ def test_extractor_matches_timm() -> None:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     weights = torch.load(extractor.path, weights_only=True).values()
     model.load_state_dict(dict(zip(model.state_dict(), weights, strict=True)))
-    image = torch.randint(0, 256, (2, 3, 128, 128), generator=generator(0)).byte()
+    n = RUN + 2  # more than are looked at at once
+    image = torch.randint(0, 256, (n, 3, 128, 128), generator=generator(0)).byte()
     with torch.no_grad():
         x = model.bn1(model.conv_stem(image.float() / 127.5 - 1))
         maps = [x := block(x) for block in model.blocks][-3:]
         expected = model.bn2(model.conv_head(x)).mean(dim=(2, 3))
     seen = Seen.parted(extractor(image))
-    assert seen.content.shape == (2, WIDTH)
+    assert seen.content.shape == (n, WIDTH)
     assert torch.allclose(seen.content, expected, atol=1e-4)
     statistics = [m.mean(dim=(2, 3)) for m in maps] + [m.std(dim=(2, 3)) for m in maps]
     assert torch.allclose(seen.style, torch.cat(statistics, dim=1), atol=1e-4)

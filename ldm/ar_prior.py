@@ -21,6 +21,7 @@ from ldm.data.stream import Stream
 from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.networks.code_prior import CodePriorConfig
+from ldm.principal import principal
 from ldm.training import Terms
 from ldm.training.learner import Learner, LearnerTask
 
@@ -46,9 +47,8 @@ class EmbeddingCodes(nn.Module):
         every = embeddings.double().cpu()
         if len(every) <= len(self.low):
             raise DataError(f"{len(every)} embeddings do not tell {len(self.low)} components")
-        vectors = torch.linalg.eigh(torch.cov(every.T)).eigenvectors  # in rising order
         self.mean.copy_(every.mean(0))
-        self.components.copy_(vectors.flip(1).T[: len(self.low)])
+        self.components.copy_(principal(every).directions.T[: len(self.low)])
         found = self.project(every.float())
         self.low.copy_(found.min(0).values)
         self.high.copy_(found.max(0).values)

@@ -18,6 +18,7 @@ from autoencoder import Latents as LatentSpace
 from autoencoder.pixels import from_uint8
 from ldm.data.batch import Batch
 from ldm.errors import ConfigError, DataError
+from ldm.principal import principal
 
 
 class Codec(Protocol):
@@ -105,12 +106,12 @@ class Embeddings(nn.Module):
         every = torch.cat([e.double().cpu() for e in embeddings])
         if len(every) < 2:
             raise DataError(f"got {len(every)} embeddings; at least 2 are needed for a spread")
-        variance, directions = torch.linalg.eigh(torch.cov(every.T))
+        variance, directions = principal(every)
         # Directions that these samples do not span have no variance of their own: a floor.
-        variance = variance.flip(0).clamp_min(max(1e-6 * float(variance[-1]), 1e-12))
+        variance = variance.clamp_min(max(1e-6 * float(variance[0]), 1e-12))
         scale = variance.sqrt() ** self.whitening
         self.mean.copy_(every.mean(0))
-        self.directions.copy_(directions.flip(1))
+        self.directions.copy_(directions)
         self.scale.copy_(scale * (variance / scale.square()).mean().sqrt())
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:

@@ -148,8 +148,7 @@ def paths(bench: Bench, models: Models) -> Finding:
         holds=straight.below(vp)
         and measured["reflow", "detour"].below(straight)
         and measured["reflow", "bend"].below(measured["flow", "bend"]),
-        if_not="Reflow's part holds; between VP and the first flow of this toy the "
-        "difference is within two standard errors.",
+        if_not="After a short training the flows of this toy are bent alike.",
         table=Table(("model", "bend, in its own time", "length over chord"), rows),
         figures=(bench.plot("toy", toy_paths(bench)),),
         comment="Bend is the mean square distance of the velocity from the chord's, over the "

@@ -16,6 +16,7 @@ from ldm.evaluation.figures import Figure, resampled_figure
 from ldm.evaluation.pairs import choose
 from ldm.evaluation.prior import DEPENDS, ONE, answered
 from ldm.evaluation.section import Bench, Section
+from ldm.principal import principal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 OTHERS = "other true pictures (floor)"
 STRONG = 10
 """How many of the strongest directions have a column of their own."""
-
-
-def principal(embeddings: Tensor) -> Tensor:
-    """Principal directions of embeddings [m e], strongest first: orthonormal columns [e e]."""
-    return torch.linalg.eigh(torch.cov(embeddings.double().T)).eigenvectors.flip(1)
 
 
 def variances(embeddings: Tensor, directions: Tensor) -> Tensor:
@@ -72,7 +68,7 @@ def spectrum_row(truth: Tensor, answer: Tensor, directions: Tensor) -> dict[str,
 def evaluate(bench: Bench) -> Section:
     """Coverage of the true spectrum by the prior's answers and by what needs no prior."""
     answers, truth = answered(bench)
-    directions = principal(bench.image_embeddings("train"))
+    directions = principal(bench.image_embeddings("train")).directions
     answers = {name: a for name, a in answers.items() if len(a.unique(dim=0)) > 1}
     del answers["shuffled captions"]  # the same answers in another order
     answers[OTHERS] = _others(bench, len(truth))

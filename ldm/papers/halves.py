@@ -21,6 +21,12 @@ from ldm.papers.findings import Measured, Table
 from ldm.papers.measures import DigitJudge, energy_distance
 
 Run = dict[str, tuple[float, float]]
+IF_NOT = (
+    "The verdict also asks that completed digits are nearer to digits than those with another "
+    "digit's half, and a distance between clouds of pictures does not see whether two halves fit; "
+    "the judge does."
+)
+"""Why a completion may not beat its controls."""
 
 
 @dataclass(frozen=True)

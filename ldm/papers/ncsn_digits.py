@@ -27,7 +27,7 @@ from ldm.diffusion.repeated import RepeatedGrid
 from ldm.diffusion.sample import trajectory
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Table
-from ldm.papers.halves import Halves, beats_controls, distance, halves_table, judged
+from ldm.papers.halves import IF_NOT, Halves, beats_controls, distance, halves_table, judged
 from ldm.papers.measures import energy_distance
 from ldm.recipe import Recipe
 
@@ -113,9 +113,7 @@ def completed(bench: Bench, tasks: list[Any], levels: int) -> Finding:
         f"with {other}; energy distance to digits {distance(runs, 'inpainted')}, with {other} "
         f"{distance(runs, other)}",
         holds=exact and beats_controls(runs),
-        if_not="The verdict also asks that completed digits are nearer to digits than "
-        "those with another digit's half, and a distance between clouds of "
-        "pictures does not see whether two halves fit; the judge does.",
+        if_not=IF_NOT,
         table=halves_table(runs),
         figures=(bench.pictures("inpainting", rows_of(halves[0], filled[0], again), 10, 5),),
         comment="Held-out digits, the left half known; the judge is a support vector machine on "

@@ -33,7 +33,7 @@ from ldm.diffusion import (
 )
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Rows, Table
-from ldm.papers.halves import Halves, beats_controls, distance, halves_table, judged
+from ldm.papers.halves import IF_NOT, Halves, beats_controls, distance, halves_table, judged
 from ldm.papers.measures import energy_distance
 from ldm.papers.sde_exact import CORRECTED, correctors
 from ldm.recipe import Recipe
@@ -241,9 +241,7 @@ def inpainting(bench: Bench, tasks: list[Any]) -> Finding:
         f"with {other}; energy distance to digits {distance(runs, 'inpainted')}, with {other} "
         f"{distance(runs, other)}",
         holds=exact and beats_controls(runs),
-        if_not="The verdict also asks that completed digits are nearer to digits than "
-        "those with another digit's half, and a distance between clouds of "
-        "pictures does not see whether two halves fit; the judge does.",
+        if_not=IF_NOT,
         table=halves_table(runs),
         figures=(bench.pictures("inpainting", to_uint8(rows), 10, enlarge=5),),
         comment="Held-out digits, the left half known; the judge is a support vector machine on "

@@ -32,7 +32,8 @@ _Slot = tuple[int, int]
 class ShardConfig:
     """Which shards to stream and how.
 
-    sources:          folders (paths or http(s) addresses) that hold shards and manifest.json
+    sources:          folders (paths or http(s) addresses) that hold shards and manifest.json; a
+                      folder named twice is met twice in an epoch (see `ldm.data.divide`)
     size:             side of the square that pictures are resized and cut to; None keeps them
     fields:           what a batch holds; a sample that lacks one of them is skipped
     require_caption:  False gives "" to a sample without a caption instead of skipping it

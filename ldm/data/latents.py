@@ -20,7 +20,7 @@ from torch import Tensor
 from ldm.data.decode import Decoder
 from ldm.data.images import Crop
 from ldm.data.manifest import Manifest
-from ldm.data.reader import Raw, read_manifest, read_shard
+from ldm.data.reader import Raw, read_manifest, read_whole
 from ldm.data.writer import write_shard
 from ldm.errors import DataError
 
@@ -58,13 +58,7 @@ def encode_folder(
         raise DataError(f"{out} is not empty; name another folder or remove it")
     entries = []
     for entry in manifest.shards:
-        content = read_shard(str(source), entry.name, None)
-        if content.found != entry.samples:
-            raise DataError(
-                f"{source / entry.name} holds {content.found} samples, its manifest says "
-                f"{entry.samples}: make the shards again"
-            )
-        raws = [content.samples[i] for i in sorted(content.samples)]
+        raws = read_whole(str(source), entry)
         encoded = _encoded(raws, decoder, moments, embeddings, batch_size)
         entries.append(write_shard(out / entry.name, encoded))
         logger.info("%s: %d samples", entry.name, entries[-1].samples)

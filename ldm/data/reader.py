@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ldm.data import images
-from ldm.data.manifest import NAME, Manifest, load_manifest, parse_manifest
+from ldm.data.manifest import NAME, Manifest, ShardEntry, load_manifest, parse_manifest
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,22 @@ def read_shard(source: str, name: str, wanted: Collection[int] | None = None) ->
         except (tarfile.TarError, OSError, EOFError, ValueError, HTTPException) as error:
             content.fault = _message(error)
     return content
+
+
+def read_whole(source: str, entry: ShardEntry) -> list[Raw]:
+    """Every sample of a shard, in order.
+
+    Raises:
+        DataError: the shard does not hold what its manifest says.
+    """
+    content = read_shard(source, entry.name)
+    if content.fault or content.found != entry.samples:
+        fault = f" ({content.fault})" if content.fault else ""
+        raise DataError(
+            f"{full_name(source, entry.name)} holds {content.found} samples, its manifest says "
+            f"{entry.samples}{fault}: make the shards again"
+        )
+    return [content.samples[i] for i in sorted(content.samples)]
 
 
 def _collect(file: IO[bytes], content: ShardContent, wanted: Collection[int] | None) -> None:

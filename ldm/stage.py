@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -149,6 +149,10 @@ class Stage(nn.Module):
     def multiple(self) -> int:
         """Height and width of x0 must be multiples of this."""
         return self.config.multiple
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the network, in place, with the arguments of torch.compile: the rest is cheap."""
+        self.denoiser.network.compile(*args, **options)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Named terms, each [b]; the mean of "loss" is to be minimised."""

@@ -61,8 +61,6 @@ class StageTraining:
         preview: how sample pictures are drawn during training.
         shape: of one item of x0.
         measure: samples over which codec and conditioner are measured before training.
-        compile: have torch.compile fuse the network's layers: a minute at the start (it needs a
-            C++ compiler on a CPU), then a sixth more images a second there.
     """
 
     stage: StageConfig
@@ -71,7 +69,6 @@ class StageTraining:
     preview: Sampler = Sampler()
     shape: tuple[int, ...] = ()
     measure: int = 16384
-    compile: bool = False
 
     def build(self, stream: Stream) -> StageTask:
         """A fresh stage; the shards must have been encoded with the same CLIP and autoencoder."""
@@ -90,8 +87,6 @@ class StageTraining:
         latents = codec.Latents(space) if space is not None else None
         task = StageTask(self, self.stage.build(latents), clip, parts)
         task.measure(stream)
-        if self.compile:
-            task.stage.denoiser.network.compile()
         return task
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import AUTOENCODER, CLIP, DECODER, PRIOR, WIDTH
 
 from autoencoder import AutoencoderTraining, ReconstructionLossConfig
@@ -18,6 +19,7 @@ from ldm.errors import CheckpointError, ConfigError, DataError
 from ldm.pipeline import TextToImage
 from ldm.recipe import Recipe, TaskConfig
 from ldm.samplers import Sampler
+from ldm.stage import Stage
 from ldm.tasks import ClipTraining, StageTraining
 from ldm.training import LoopConfig, OptimConfig
 
@@ -103,6 +105,23 @@ def test_a_run_goes_on_and_another_recipe_is_refused(workshop: Workshop) -> None
     other = dataclasses.replace(before, data=dataclasses.replace(before.data, batch_size=4))
     with pytest.raises(ConfigError, match="holds a run with another data"):
         recipe.run(other, workshop.root / "prior", device=CPU, progress=False)
+
+
+def test_a_compiled_prior_learns_the_same(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced and differentiated as ever, but not built: that takes half a minute.
+    compiled_by = Stage.compile
+    monkeypatch.setattr(Stage, "compile", lambda self: compiled_by(self, backend="aot_eager"))
+    plain = workshop.recipes["prior"]
+    loop = dataclasses.replace(plain.loop, images=16, compile=True)
+    compiled = dataclasses.replace(plain, loop=loop)
+    trainer = recipe.run(compiled, workshop.root / "compiled", device=CPU, progress=False)
+    stage = trainer.task.module
+    assert isinstance(stage, Stage) and stage.denoiser.network._compiled_call_impl is not None
+    exported = export.export_part(workshop.root / "compiled", "prior", workshop.root / "other")
+    for name, tensor in load_file(workshop.model / "prior" / "model.safetensors").items():
+        torch.testing.assert_close(load_file(exported / "model.safetensors")[name], tensor)
 
 
 def test_embeddings_were_measured(workshop: Workshop) -> None:

@@ -14,7 +14,7 @@ import torch
 from ldm.conditioning.clip import Clip
 from ldm.conditioning.clip_training import ClipTaskConfig
 from ldm.data.batch import Batch
-from ldm.data.stream import Source
+from ldm.data.stream import InMemory
 from ldm.first_stage import EncodedStream
 
 
@@ -42,13 +42,13 @@ class Described:
     data: what is described; its own batch size and order are not used. clip: what describes it.
     """
 
-    data: Source
+    data: InMemory
     clip: FrozenClip
     batch_size: int = 64
     seed: int = 0
 
     def open(self) -> EncodedStream:
-        whole: Batch = self.data.whole()  # type: ignore[attr-defined]
+        whole = self.data.whole()
         clip = self.clip.load()
         return EncodedStream(
             described(whole, clip),

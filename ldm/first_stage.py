@@ -21,7 +21,7 @@ from autoencoder.vae import AutoencoderKL
 from ldm import codec
 from ldm.data.arrays import ArrayStream
 from ldm.data.batch import Batch
-from ldm.data.stream import Source
+from ldm.data.stream import InMemory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,13 @@ class Encoded:
     pictures: what is encoded; its own batch size and order are not used.
     """
 
-    pictures: Source
+    pictures: InMemory
     first: FirstStage
     batch_size: int = 64
     seed: int = 0
 
     def open(self) -> EncodedStream:
-        whole: Batch = self.pictures.whole()  # type: ignore[attr-defined]
+        whole = self.pictures.whole()
         model = self.first.load()
         assert whole.image is not None
         with torch.no_grad():

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ldm import config
 from ldm.errors import CheckpointError
+from ldm.files import sha256_of
 from ldm.samplers import Sampler
-from ldm.training.checkpoint import sha256
 
 FORMAT = 1
 INDEX = "manifest.json"
@@ -80,7 +80,7 @@ class ModelIndex:
             path = self.folder / name
             if not path.exists():
                 faults.append(f"{path} is missing")
-            elif sha256(path) != expected:
+            elif sha256_of(path) != expected:
                 faults.append(f"{path} is damaged (its sha256 is not the one in {INDEX})")
         if faults:
             raise CheckpointError("; ".join(faults) + ". Fetch the model again.")
@@ -89,7 +89,7 @@ class ModelIndex:
 def write_index(folder: Path, image_size: int, samplers: Mapping[str, Sampler]) -> ModelIndex:
     """Write manifest.json for the four parts in `folder`."""
     paths = sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file())
-    files = {p.relative_to(folder).as_posix(): sha256(p) for p in paths}
+    files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in paths}
     body = {
         "format": FORMAT,
         "image_size": image_size,

@@ -38,8 +38,8 @@ from ldm.diffusion.prediction import Prediction
 from ldm.diffusion.process import Process
 from ldm.diffusion.sample import start_from, trajectory
 from ldm.errors import CheckpointError, ConfigError
+from ldm.files import sha256_of
 from ldm.samplers import Sampler, Sampling
-from ldm.training.checkpoint import sha256
 
 FORMAT = 1
 OnStep = Callable[[int, float, Tensor], None]
@@ -220,7 +220,7 @@ class Stage(nn.Module):
             "format": FORMAT,
             "stage": config.to_dict(self.config),
             "made_with": dict(made_with),
-            "sha256": sha256(folder / "model.safetensors"),
+            "sha256": sha256_of(folder / "model.safetensors"),
         }
         (folder / "config.json").write_text(json.dumps(body, indent=1) + "\n")
 
@@ -241,7 +241,7 @@ class Stage(nn.Module):
             raise CheckpointError(
                 f"{folder}: format {body.get('format')}, this version reads {FORMAT}"
             )
-        if body.get("sha256") != sha256(folder / "model.safetensors"):
+        if body.get("sha256") != sha256_of(folder / "model.safetensors"):
             raise CheckpointError(f"{folder}/model.safetensors is damaged; fetch it again")
         stage_config: StageConfig = config.from_dict(body["stage"], StageConfig, str(folder))
         stage = stage_config.build(latents)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ldm.data.images import EXTENSIONS, PIXEL_LIMIT, decode_image
-from ldm.data.manifest import Manifest, ShardEntry, sha256_of
+from ldm.data.manifest import Manifest, ShardEntry
 from ldm.data.reader import read_shard
 from ldm.data.writer import Sample, shuffled
 from ldm.errors import DataError
+from ldm.files import sha256_of
 
 logger = logging.getLogger(__name__)
 

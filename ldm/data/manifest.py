@@ -6,15 +6,14 @@ reading of a tar silently.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ldm.errors import DataError
+from ldm.files import sha256_of, write_atomically
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -96,25 +95,6 @@ def verify(folder: Path, *, hashes: bool = True) -> None:
             faults.append(f"{entry.name} has another sha256 than when it was written")
     if faults:
         raise DataError(f"shards in {folder} differ from their manifest: {'; '.join(faults)}")
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to the disk, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _entry(body: Mapping[str, Any], where: str) -> ShardEntry:

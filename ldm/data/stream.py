@@ -25,3 +25,10 @@ class Source(Protocol):
     """Settings from which a stream is opened; a frozen dataclass, one kind for each data set."""
 
     def open(self) -> Stream: ...
+
+
+class InMemory(Source, Protocol):
+    """A source that is small enough to be held as one batch."""
+
+    def whole(self) -> Batch:
+        """Every sample, in a fixed order."""

@@ -12,8 +12,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ldm.data.manifest import Manifest, ShardEntry, sha256_of, write_atomically
+from ldm.data.manifest import Manifest, ShardEntry
 from ldm.errors import DataError
+from ldm.files import sha256_of, write_atomically
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")

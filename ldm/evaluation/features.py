@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autoencoder.efficientnet import STAGES, EfficientNetLite0, FoldedConv, default_weights
-from ldm.data.manifest import sha256_of
 from ldm.errors import RequestError
+from ldm.files import sha256_of
 
 NAME = "EfficientNet-lite0"
 WIDTH = 1280

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ldm.data.manifest import write_atomically
 from ldm.evaluation.cards import ABOUT, Card, Grid, load, sample_sizes, told
 from ldm.evaluation.figures import Figure
 from ldm.evaluation.style import STYLE
+from ldm.files import write_atomically
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What a browser may load for the page: pictures that are in it, its own style, nothing else."""

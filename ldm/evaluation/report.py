@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ldm.data.manifest import write_atomically
 from ldm.errors import RequestError
 from ldm.evaluation.cards import ABOUT, FORMAT, Card, load, parted, sample_sizes, table_line, told
 from ldm.evaluation.html import write_html
 from ldm.evaluation.section import Section
+from ldm.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

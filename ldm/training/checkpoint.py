@@ -8,7 +8,6 @@ previous checkpoint intact.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,17 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldm.errors import CheckpointError
+from ldm.files import sha256_of
 
 PREFIX = "step_"
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def save(
@@ -45,7 +36,7 @@ def save(
     unshared = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     save_file(unshared, staging / "state.safetensors")
     (staging / "meta.json").write_text(json.dumps(meta, indent=1))
-    sums = {p.name: sha256(p) for p in sorted(staging.iterdir())}
+    sums = {p.name: sha256_of(p) for p in sorted(staging.iterdir())}
     (staging / "sha256.json").write_text(json.dumps(sums, indent=1))
     for path in staging.iterdir():
         _flush(path)
@@ -74,7 +65,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{folder}: no readable sha256.json ({error})") from error
     for name, expected in sums.items():
         path = folder / name
-        if not path.exists() or sha256(path) != expected:
+        if not path.exists() or sha256_of(path) != expected:
             state = "damaged" if path.exists() else "missing"
             raise CheckpointError(f"{path} is {state}; resume from an older checkpoint beside it")
     try:

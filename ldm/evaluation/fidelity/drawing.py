@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldm.data.manifest import write_atomically
 from ldm.errors import RequestError
 from ldm.evaluation.cache import digest
+from ldm.files import write_atomically
 
 if TYPE_CHECKING:
     from ldm.pipeline import TextToImage

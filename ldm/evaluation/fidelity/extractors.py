@@ -21,8 +21,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-from ldm.data.manifest import sha256_of
 from ldm.errors import RequestError, suggest
+from ldm.files import sha256_of
 
 DEFAULT = "effnet-lite0"
 INCEPTION = "inception-v3-compat"

@@ -69,6 +69,6 @@ def recipe() -> Recipe:
         ),
         optim=OptimConfig(lr=1e-3, weight_decay=0.01, warmup_images=10_000),
         loop=LoopConfig(images=200_000, ema_half_life=10_000),
-        result="676,000 latents in five runs of 5.7 hours together on two CPU cores (float32), "
+        result="676,000 latents in five runs of 5.9 hours together on two CPU cores (float32), "
         "loss 0.520; ldm/weights/emoji/README.md tells them apart and has the figures",
     )

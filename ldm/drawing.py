@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -40,6 +41,7 @@ def draw(options: argparse.Namespace, *, started: float) -> Iterator[Path]:
     size = parse_size(options.size)
     if options.batch_size < 1:
         raise RequestError(f"--batch-size {options.batch_size}: give 1 or more")
+    _make(options.out)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     clock = _Clock(started)
     pipe = _load(options)
@@ -173,12 +175,18 @@ def _slug(prompt: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
 
 
-def _free(folder: Path, stem: str) -> Path:
-    """A path in the folder that no file has yet."""
+def _make(folder: Path) -> None:
+    """Make the folder before anything is drawn that could not be kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"--out {folder}: {error}") from error
+        raise RequestError(f"--out {folder}: {error}; name a folder that can be written") from error
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"--out {folder} cannot be written; name another folder")
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """A path in the folder that no file has yet."""
     path, i = folder / f"{stem}.png", 1
     while path.exists():
         path, i = folder / f"{stem}-{i}.png", i + 1

@@ -196,3 +196,11 @@ def test_the_script_fails_in_one_line(
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_folder_that_cannot_be_one_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    # The model is missing too: who is told of the folder first has not waited for a drawing.
+    done = script("a cat", "--out", str(tmp_path / "taken"), "--model", "nowhere")
+    assert done.returncode == 2
+    assert "name a folder that can be written" in done.stderr and "Traceback" not in done.stderr

@@ -12,12 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count, islice
 from pathlib import Path
 
 from ldm.data.manifest import Manifest
 from ldm.data.reader import Raw, read_manifest, read_whole
-from ldm.data.writer import write_shard
+from ldm.data.writer import in_shards, make_empty, write_shard
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -45,9 +44,7 @@ def divide(
     except re.error as error:
         raise DataError(f"{pattern!r} is no regular expression: {error}") from error
     for folder in (matching, others):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise DataError(f"{folder} is not empty; name another folder or remove it")
+        make_empty(folder)
     manifest = read_manifest(str(source))
     hits = sum(_matches(raw, found) for raw in _raws(source, manifest))
     if hits in (0, manifest.samples):
@@ -75,10 +72,7 @@ def _matches(raw: Raw, pattern: re.Pattern[str]) -> bool:
 def _write(raws: Iterator[Raw], source: Manifest, folder: Path, per_shard: int) -> Manifest:
     """Shards of the samples as they are, and the manifest of the source made theirs."""
     entries, licences = [], Counter[str]()
-    for number in count():
-        chunk = list(islice(raws, per_shard))
-        if not chunk:
-            break
+    for number, chunk in in_shards(raws, per_shard):
         files = ({"__key__": raw.key, **raw.files} for raw in chunk)
         entries.append(write_shard(folder / f"{number:05d}.tar", files))
         licences.update(_licence(raw) for raw in chunk)

@@ -21,7 +21,7 @@ from ldm.data.decode import Decoder
 from ldm.data.images import Crop
 from ldm.data.manifest import Manifest
 from ldm.data.reader import Raw, read_manifest, read_whole
-from ldm.data.writer import write_shard
+from ldm.data.writer import make_empty, write_shard
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,7 @@ def encode_folder(
     """
     manifest, crop = read_manifest(str(source)), Crop(size=size)
     decoder = Decoder(("image",), crop)
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise DataError(f"{out} is not empty; name another folder or remove it")
+    make_empty(out)
     entries = []
     for entry in manifest.shards:
         raws = read_whole(str(source), entry)

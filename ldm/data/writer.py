@@ -53,11 +53,7 @@ def write_shards(
     entries: list[ShardEntry] = []
     index: list[dict[str, Any]] = []
     licences = Counter[str]()
-    source = iter(samples)
-    for number in count():
-        chunk = list(islice(source, per_shard))
-        if not chunk:
-            break
+    for number, chunk in in_shards(samples, per_shard):
         files = (_files(key_of(number, i), sample) for i, sample in enumerate(chunk))
         entries.append(write_shard(folder / f"{number:05d}.tar", files))
         licences.update(str(s.meta.get("licence", "unknown")) for s in chunk)
@@ -70,6 +66,27 @@ def write_shards(
     )
     manifest.save(folder)
     return manifest
+
+
+def in_shards(samples: Iterable[_T], per_shard: int) -> Iterator[tuple[int, list[_T]]]:
+    """The number of each shard and what belongs in it."""
+    source = iter(samples)
+    for number in count():
+        chunk = list(islice(source, per_shard))
+        if not chunk:
+            return
+        yield number, chunk
+
+
+def make_empty(folder: Path) -> None:
+    """Make `folder`, or find it empty.
+
+    Raises:
+        DataError: something is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty; name another folder or remove it")
 
 
 def key_of(shard: int, index: int) -> str:

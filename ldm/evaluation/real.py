@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldm.data.images import EXTENSIONS, Crop, decode_image
 from ldm.data.manifest import load_manifest, verify
-from ldm.data.reader import Raw, read_shard
+from ldm.data.reader import Raw, read_whole
 from ldm.errors import DataError
 
 SPLITS = ("train", "heldout")
@@ -92,20 +92,12 @@ def load_real(folder: Path) -> RealPictures:
         verify(folder / split)
         for entry in manifest.shards:
             digest.update(f"{split}/{entry.sha256}".encode())
-            items.extend(_read(folder / split, entry.name, entry.samples, split))
+            where = str(folder / split / entry.name)
+            raws = read_whole(str(folder / split), entry)
+            items.extend(_parse(raw, split, where) for raw in raws)
     if not items:
         raise DataError(f"the shards in {folder} hold no pictures")
     return RealPictures(items, digest.hexdigest()[:16])
-
-
-def _read(folder: Path, name: str, expected: int, split: str) -> list[RealPicture]:
-    content = read_shard(str(folder), name)
-    if content.fault is not None or len(content.samples) != expected:
-        raise DataError(
-            f"{folder / name}: {len(content.samples)} of {expected} samples could be read"
-            f" ({content.fault or 'no error'}); make the shards again"
-        )
-    return [_parse(content.samples[i], split, f"{folder / name}") for i in sorted(content.samples)]
 
 
 def _parse(raw: Raw, split: str, where: str) -> RealPicture:

@@ -39,6 +39,9 @@ def test_fourier_features_and_grid_positions() -> None:
     torch.testing.assert_close(features[:, 9:], torch.cos(4 * torch.pi * x))
     positions = sinusoid_2d(3, 5, 8)
     assert positions.shape == (15, 8) and len(positions.unique(dim=0)) == 15
+    # twice as far apart, every position is the one at twice its row and column
+    spread = sinusoid_2d(2, 2, 8, apart=2.0)
+    assert torch.equal(spread, sinusoid_2d(3, 3, 8)[[0, 2, 6, 8]])
 
 
 def test_odd_widths_are_refused() -> None:

@@ -24,6 +24,7 @@ from ldm.data.shapes import (
 )
 from ldm.diffusion import VPCosine
 from ldm.diffusion.guidance import gradient_of
+from ldm.errors import DataError
 from ldm.networks.dit import DiTConfig
 from ldm.papers.glide_known import misfit, outside
 from ldm.papers.shape_exact import ExactShapes
@@ -64,6 +65,36 @@ def test_mistaken_and_terse_captions_come_at_their_rates() -> None:
     assert sum(cut) / len(cut) == pytest.approx(0.3, abs=0.03)
 
 
+def test_usual_greys_come_as_often_as_asked_and_captions_stay_even() -> None:
+    data, found = Shapes(usual=3, mistaken=0.1), world()
+    times = data.rows().bincount(minlength=len(found.label))
+    trained = ~is_held_out(found.attributes)
+    assert not times[~trained].any()
+    assert (times[trained & found.usual] == 3).all() and (times[trained & ~found.usual] == 1).all()
+    labels = data.whole().label
+    assert labels is not None
+    assert set(labels.bincount().tolist()) == {0, 9 * (3 + 1 + 1)}
+    with pytest.raises(DataError, match="usual is 0"):
+        Shapes(usual=0)
+
+
+def test_exact_guidance_leans_to_the_usual_grey() -> None:
+    """p(caption | x_t) is the higher where the background is usual with the caption's colour."""
+    process, found = VPCosine(), world()
+    even, leaning = ExactShapes(process), ExactShapes(process, Shapes(usual=3, mistaken=0.1))
+    assert len(leaning.pictures()[0]) == 80 * 9 * 5
+    red = (found.label == 1) & (found.details[:, 0] == 4)
+    t = torch.full((3,), 0.99, dtype=torch.float64)
+    # pictures of the three greys without noise: at this time they say little but their grey
+    x = process.at(t, from_uint8(found.image[red]))[0] * from_uint8(found.image[red])
+    wanted = torch.tensor([1, 1, 1])
+    assert torch.equal(found.usual[red], torch.tensor([True, False, False]))
+    flat = even.log_prob(wanted)(x, t)
+    asked = leaning.log_prob(wanted)(x, t)
+    assert asked.argmax() == 0
+    assert asked[0] - asked[1:].max() > flat[0] - flat[1:].max() + 0.005
+
+
 def test_the_judge_names_noised_pictures() -> None:
     found = world()
     rows = torch.arange(0, 2700, 9)
@@ -78,7 +109,7 @@ def test_the_judge_names_noised_pictures() -> None:
 
 def test_the_exact_posterior_of_a_caption_is_bayes_rule() -> None:
     process, found = VPCosine(), world()
-    exact = ExactShapes(process, mistaken=0.1)
+    exact = ExactShapes(process, Shapes(mistaken=0.1))
     pictures, labels = exact.pictures()
     t = torch.tensor([0.8, 0.6], dtype=torch.float64)
     noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))

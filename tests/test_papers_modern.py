@@ -9,7 +9,7 @@ from configs.papers import dit
 from ldm.diffusion import Edm, Heun, KarrasGrid, Noise, sample
 from ldm.diffusion.sample import start_from
 from ldm.networks.dit import DiTConfig
-from ldm.papers.edm_solvers import WAYS, fine, mixture, solved
+from ldm.papers.edm_solvers import EVALUATIONS, TOLERANCE, WAYS, fine, mixture, needed, solved
 from ldm.papers.exact import Exact
 from ldm.papers.flops import multiply_adds, parameters
 
@@ -56,3 +56,11 @@ def test_published_sizes_have_the_published_cost() -> None:
         _, millions, ours, giga, cost = dit.counted(name)
         assert ours == pytest.approx(millions, rel=0.02)
         assert cost == pytest.approx(giga, rel=0.01)
+
+
+def test_evaluations_to_an_error_are_read_off_a_power_law() -> None:
+    """Errors of a method of second order that pass the tolerance between two counts, at 50."""
+    falling = [TOLERANCE * (50 / n) ** 2 for n in EVALUATIONS]
+    assert needed(falling) == pytest.approx(50)
+    assert needed([TOLERANCE / 2, *falling[1:]]) == EVALUATIONS[0]
+    assert needed([1.0] * len(EVALUATIONS)) == EVALUATIONS[-1]

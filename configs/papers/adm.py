@@ -111,8 +111,8 @@ def recipes() -> dict[str, Recipe]:
     upsampler = network(vector_dim=LABELS.dim, concat_channels=1)
     short = 3_000
     return {
-        "conditional": diffusion(labelled, LABELS, 12_000),
-        "unconditional": diffusion(network(), UnconditionalConfig(), 12_000),
+        "conditional": diffusion(labelled, LABELS, 36_000),
+        "unconditional": diffusion(network(), UnconditionalConfig(), 36_000),
         "classifier": classifier(),
         "upsampler": diffusion(upsampler, ConcatConfig(parts=(LABELS, LOW_RES)), 8_000),
         "adm": diffusion(labelled, LABELS, short),

@@ -18,7 +18,7 @@ from ldm.networks.prior import PriorConfig
 from ldm.papers import unclip_pictures, unclip_priors
 from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding
-from ldm.papers.shape_samples import SHAPE, TEXT, shape_dit
+from ldm.papers.shape_samples import SHAPE, TEXT, TIMES, shape_dit
 from ldm.papers.unclip_parts import WIDTH, Parts, trained
 from ldm.recipe import Recipe
 from ldm.stage import EmbeddingCodec, PixelCodec, StageConfig
@@ -100,14 +100,14 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
                     network=shape_dit(vector_dim=WIDTH),
                     process=VPCosine(),
                     prediction=X0(),
-                    objective=Mse(times=Antithetic()),
+                    objective=Mse(times=TIMES),
                     multiple=4,
                 ),
                 shape=SHAPE,
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-            loop=LoopConfig(images=96_000, ema_half_life=4_000),
+            loop=LoopConfig(images=160_000, ema_half_life=4_000),
         ),
     }
 

@@ -21,7 +21,7 @@ CHAIN = LinearChain()
 def recipes() -> dict[str, Recipe]:
     """A DDPM of digits; nothing in it knows of DDIM."""
     return {
-        "digits": digit_recipe(CHAIN, Eps(), Mse(times=Discrete(num_steps=1000)), images=200_000)
+        "digits": digit_recipe(CHAIN, Eps(), Mse(times=Discrete(num_steps=1000)), images=1_000_000)
     }
 
 

@@ -63,7 +63,7 @@ Pair = tuple[Measured, Measured]
 def recipes() -> dict[str, Recipe]:
     """Predictions and losses, and the ablation."""
     mlps = {
-        name: digit_recipe(CHAIN, prediction, loss, images=100_000)
+        name: digit_recipe(CHAIN, prediction, loss, images=300_000)
         for name, (_, prediction, loss) in PREDICTIONS.items()
     }
     return {
@@ -82,7 +82,7 @@ def small_unet(**changes: Any) -> Any:
 def unet(**stage: Any) -> Recipe:
     """A U-Net under L_simple."""
     settings = {"network": small_unet(), **stage}
-    return digit_recipe(CHAIN, Eps(), SIMPLE, images=20_000, batch_size=64, **settings)
+    return digit_recipe(CHAIN, Eps(), SIMPLE, images=60_000, batch_size=64, **settings)
 
 
 def run(bench: Bench) -> list[Finding]:

@@ -33,7 +33,7 @@ from ldm.papers.findings import Finding, Measured, Table
 from ldm.recipe import Recipe
 
 LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
-IMAGES = 25_000
+IMAGES = 200_000
 
 
 def recipes() -> dict[str, Recipe]:

@@ -1,23 +1,26 @@
 """GLIDE (Nichol et al. 2021, arXiv 2112.10741): a caption guides a picture.
 
-Coloured shapes of 16 x 16 pixels; one caption in ten belongs to another picture, as on the web.
+Coloured shapes of 16 x 16 pixels; as on the web, one caption in ten belongs to another picture, and
+what a caption leaves open goes with what it says.
 Every picture is judged by its nearest neighbour in the finite world of shapes, not by a network.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from ldm.conditioning import ConcatConfig, LowResConfig
 from ldm.conditioning.caption import CaptionConfig
 from ldm.conditioning.masked import MaskedConfig
-from ldm.data.shapes import SIDE, Shapes
-from ldm.diffusion import X0, Antithetic, Mse, VPCosine
+from ldm.data.shapes import SIDE
+from ldm.diffusion import X0, Mse, VPCosine
 from ldm.networks.encoder import EncoderConfig
 from ldm.networks.unet import UNetConfig
 from ldm.noisy_clip import NoisyClipConfig, NoisyClipTraining
 from ldm.papers import glide_guidance, glide_known
 from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding
-from ldm.papers.shape_samples import SHAPE, TEXT, shape_dit
+from ldm.papers.shape_samples import SHAPE, TEXT, TIMES, shape_dit
 from ldm.recipe import Recipe
 from ldm.stage import Buildable, PixelCodec, StageConfig
 from ldm.tasks import StageTraining
@@ -32,7 +35,7 @@ def recipes() -> dict[str, Recipe]:
     small = ConcatConfig(parts=(CAPTION, LowResConfig(small=SIDE // 2, large=SIDE)))
     return {
         "base": pictures(CAPTION, concat_channels=0, images=160_000),
-        "inpainting": pictures(hole, concat_channels=4, images=48_000),
+        "inpainting": pictures(hole, concat_channels=4, images=100_000),
         "upsampler": pictures(small, concat_channels=3, images=32_000),
         "noise_aware_clip": clip(timed=True),
         "clean_clip": clip(timed=False),
@@ -49,12 +52,12 @@ def pictures(conditioner: Buildable, *, concat_channels: int, images: int) -> Re
                 network=shape_dit(concat_channels=concat_channels),
                 process=VPCosine(),
                 prediction=X0(),
-                objective=Mse(times=Antithetic()),
+                objective=Mse(times=TIMES),
                 multiple=4,
             ),
             shape=SHAPE,
         ),
-        data=Shapes(mistaken=glide_guidance.MISTAKEN, batch_size=32),
+        data=glide_guidance.SHOWN,
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
         loop=LoopConfig(images=images, ema_half_life=4_000),
     )
@@ -80,7 +83,7 @@ def clip(*, timed: bool) -> Recipe:
                 process=VPCosine(),
             )
         ),
-        data=Shapes(mistaken=glide_guidance.MISTAKEN, batch_size=64),
+        data=dataclasses.replace(glide_guidance.SHOWN, batch_size=64),
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
         loop=LoopConfig(images=32_000, ema_half_life=2_000),
     )

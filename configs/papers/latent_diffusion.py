@@ -84,7 +84,7 @@ def first_stage(task: AutoencoderTraining | VQTraining) -> Recipe:
         task=task,
         data=LargeDigits(side=SIDE, batch_size=32),
         optim=OptimConfig(lr=3e-3, warmup_images=1_000, weight_decay=0.0),
-        loop=LoopConfig(images=8_000, ema_half_life=500),
+        loop=LoopConfig(images=60_000, ema_half_life=500),
     )
 
 

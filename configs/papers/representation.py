@@ -1,13 +1,13 @@
 """Diffusion-based representation learning (Abstreiter, Mittal et al. 2021, arXiv 2105.14257).
 
 A denoiser is told a code of the clean picture; what it needs to be told becomes a representation.
-Digits of 8 x 8 pixels in colours that say nothing of the digit; codes of 16 numbers.
+Digits of 8 x 8 pixels; codes of 8 numbers.
 """
 
 from __future__ import annotations
 
 from ldm.conditioning import CleanPictureConfig
-from ldm.data.enlarged import ColouredDigits
+from ldm.data.digits import Digits
 from ldm.diffusion import (
     X0,
     Between,
@@ -34,8 +34,8 @@ from ldm.stage import PixelCodec, StageConfig
 from ldm.tasks import StageTraining
 from ldm.training import LoopConfig, OptimConfig
 
-SHAPE = (3, 8, 8)
-WIDTH = 16
+SHAPE = (1, 8, 8)
+WIDTH = 8
 PENALTY = 1e-5
 """lambda_z of the authors' configurations, for L1 and for KL."""
 
@@ -68,18 +68,18 @@ def coded(
     """A denoiser that is told a code, trained at these times."""
     stage = StageConfig(
         codec=PixelCodec(),
-        conditioner=CleanPictureConfig(channels=3, side=8, noise=WIDTH if gaussian else None),
+        conditioner=CleanPictureConfig(channels=1, side=8, noise=WIDTH if gaussian else None),
         network=network(timed=timed, said=2 * WIDTH if gaussian else WIDTH),
         process=VPCosine(),
         prediction=V(),
         objective=Sum(parts=((1.0, denoise), (PENALTY, penalty)), times=times),
-        head=CodeHead(channels=3),
+        head=CodeHead(channels=1),
     )
     return Recipe(
         task=StageTraining(stage=stage, shape=SHAPE, preview=Sampler(steps=20)),
-        data=ColouredDigits(copies=4),
+        data=Digits(),
         optim=OptimConfig(lr=2e-3, warmup_images=2_000),
-        loop=LoopConfig(images=60_000, ema_half_life=2_000),
+        loop=LoopConfig(images=120_000, ema_half_life=2_000),
     )
 
 
@@ -98,9 +98,9 @@ def run(bench: Bench) -> list[Finding]:
         for name, plan in recipes().items()
     }
     tasks["random"] = [codes.untrained(recipes()["constant"], seed) for seed in bench.seeds]
-    probed = codes.probe_all(bench, tasks)
+    probed = codes.probe_all(tasks)
     return [
-        codes.classes(bench, probed, codes.pixels_probed(bench)),
+        codes.classes(probed, codes.pixels_probed()),
         codes.by_time(bench, tasks["timed"]),
         codes.shuffled(bench, tasks),
         codes.ranges(bench, tasks, probed),
@@ -113,7 +113,7 @@ STUDY = Study(
     "Representation Learning)",
     about="A denoiser is also told z = E(x0), a few numbers about the clean picture, and both are "
     "trained by denoising alone: z comes to hold what noise takes away. z = E(x0, t) may change "
-    "with the amount of noise. Digits of scikit-learn in random colours; z has 16 numbers for "
-    "192 pixels; linear probes are fitted on training digits and scored on 360 others.",
+    "with the amount of noise. Digits of scikit-learn; z has 8 numbers for 64 pixels; linear "
+    "probes are fitted on training digits and scored on 360 others.",
     run=run,
 )

@@ -1,8 +1,9 @@
 """Coloured shapes with captions: every picture of a small world, drawn by rule.
 
 A picture shows one shape of one colour at one place. The caption names these three attributes. Two
-details are never named: a shift of up to a pixel and the grey of the background. The world is
-finite, so that nearest pictures and posteriors can be computed over all of it.
+details are never named: a shift of up to a pixel and the grey of the background. Each colour has a
+grey that is usual with it and may be shown more often. The world is finite, so that nearest
+pictures and posteriors can be computed over all of it.
 
 n pictures; s side in pixels
 """
@@ -18,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ldm.data.arrays import ArrayStream, rows_of
+from ldm.data.arrays import ArrayStream
 from ldm.data.batch import Batch
 from ldm.errors import DataError
 
@@ -56,6 +57,11 @@ class World:
     image: Tensor
     attributes: Tensor
     details: Tensor
+
+    @property
+    def usual(self) -> Tensor:
+        """Which pictures `[n]` have the grey that is usual with their colour, bool."""
+        return self.details[:, 1] == self.attributes[:, 0] % len(GREYS)
 
     @property
     def label(self) -> Tensor:
@@ -123,30 +129,41 @@ class Shapes:
 
     part: the trained combinations, or those held out (one in five). mistaken: the share of
     pictures that carry the caption of another picture, as pictures of the web do. terse: the share
-    of captions that leave out the place. seed: of these draws and of the order.
+    of captions that leave out the place. usual: how many times as often as either other grey the
+    usual one of a colour is shown. seed: of these draws and of the order.
     """
 
     part: Literal["train", "held_out", "all"] = "train"
     mistaken: float = 0.0
     terse: float = 0.0
+    usual: int = 1
     batch_size: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.usual < 1:
+            raise DataError(f"usual is {self.usual}; each picture is shown once or more often")
         for name, share in (("mistaken", self.mistaken), ("terse", self.terse)):
             if not 0 <= share <= 1:
                 raise DataError(f"{name} is {share}; a share lies between 0 and 1")
 
-    def whole(self) -> Batch:
-        """image `[n 3 16 16]` uint8, caption, and the combination that is shown as label `[n]`."""
+    def rows(self) -> Tensor:
+        """The rows of `world()` that are shown `[n]`, some of them several times."""
         found = world()
         held = is_held_out(found.attributes)
         chosen = {"train": ~held, "held_out": held, "all": torch.ones_like(held)}[self.part]
-        every = Batch(
-            key=tuple(f"{i:06d}" for i in range(len(held))), image=found.image, label=found.label
+        times = torch.where(found.usual, self.usual, 1) * chosen
+        return torch.arange(len(held)).repeat_interleave(times)
+
+    def whole(self) -> Batch:
+        """image `[n 3 16 16]` uint8, caption, and the combination that is shown as label `[n]`."""
+        found, rows = world(), self.rows()
+        return Batch(
+            key=tuple(f"{i:06d}" for i in range(len(rows))),
+            image=found.image[rows],
+            label=found.label[rows],
+            caption=self._said(found.attributes[rows]),
         )
-        part = rows_of(every, chosen.nonzero().squeeze(1))
-        return part.replace(caption=self._said(found.attributes[chosen]))
 
     def _said(self, attributes: Tensor) -> tuple[str, ...]:
         generator, n = torch.Generator().manual_seed(self.seed), len(attributes)

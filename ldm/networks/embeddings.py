@@ -27,14 +27,19 @@ def sinusoid(position: Tensor, width: int, *, max_period: float = 10_000.0) -> T
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def sinusoid_2d(height: int, width: int, dim: int, *, device: torch.device | None = None) -> Tensor:
-    """Fixed positions of a grid: half of the channels tell the row, half the column. `[h*w d]`."""
+def sinusoid_2d(
+    height: int, width: int, dim: int, *, apart: float = 1.0, device: torch.device | None = None
+) -> Tensor:
+    """Fixed positions of a grid: half of the channels tell the row, half the column. `[h*w d]`.
+
+    apart: the distance of neighbours.
+    """
     if dim % 4:
         raise ValueError(f"a two-dimensional sinusoid needs a width divisible by 4, not {dim}")
     rows, columns = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
-    parts = [sinusoid(axis.flatten(), dim // 2) for axis in (rows, columns)]
+    parts = [sinusoid(apart * axis.flatten(), dim // 2) for axis in (rows, columns)]
     return torch.cat(parts, dim=-1)
 
 

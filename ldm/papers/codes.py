@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoencoder.pixels import from_uint8, to_uint8
 from ldm.data.batch import Batch
-from ldm.data.enlarged import ColouredDigits
+from ldm.data.digits import Digits
 from ldm.diffusion.noise import Noise
 from ldm.evaluation.probes import class_accuracy, explained
 from ldm.papers.bench import Bench
@@ -34,7 +34,7 @@ NAMES = {
     "fine": "E(x0), little noise (t < 0.2)",
     "autoencoder": "plain autoencoder, equal size",
     "random": "untrained encoder",
-    "pixels": "the 192 pixels themselves",
+    "pixels": "the 64 pixels themselves",
 }
 
 DRAWN_IN = {"constant": 20, "variational": 20, "coarse": 1, "autoencoder": 1}
@@ -46,7 +46,6 @@ class Probed:
     """What linear probes find in a representation, over the seeds."""
 
     digit: Measured
-    colour: Measured
     coarse: Measured
     fine: Measured
 
@@ -54,14 +53,13 @@ class Probed:
 Represent = Callable[[Batch], Tensor]
 
 
-def parts(seed: int) -> tuple[Batch, Batch]:
-    """Coloured digits to fit probes on, and others to score them on."""
-    train, test = (ColouredDigits(part=p, seed=1000 + seed) for p in ("train", "test"))
-    return train.whole(), test.whole()
+def parts() -> tuple[Batch, Batch]:
+    """Digits to fit probes on, and others to score them on."""
+    return Digits(part="train").whole(), Digits(part="test").whole()
 
 
 def picture(batch: Batch) -> Tensor:
-    """[n 3 8 8] in [-1, 1]."""
+    """[n 1 8 8] in [-1, 1]."""
     assert batch.image is not None
     return from_uint8(batch.image)
 
@@ -86,53 +84,49 @@ def untrained(plan: Recipe, seed: int) -> Any:
     return task
 
 
-def digit_score(represent: Represent, seed: int) -> float:
+def digit_score(represent: Represent) -> float:
     """Accuracy of a linear probe for the digit."""
-    train, test = parts(seed)
+    train, test = parts()
     assert train.label is not None and test.label is not None
     return class_accuracy(represent(train), train.label, represent(test), test.label)
 
 
-def scores(represent: Represent, seed: int) -> tuple[float, float, float, float]:
-    """Digit (accuracy), colour, coarse and fine structure (shares of variance explained)."""
-    train, test = parts(seed)
-    assert train.point is not None and test.point is not None
+def scores(represent: Represent) -> tuple[float, float, float]:
+    """Digit (accuracy), coarse and fine structure (shares of variance explained)."""
+    train, test = parts()
     z, z_test = represent(train), represent(test)
-    colour = explained(z, train.point, z_test, test.point)
     seen, seen_test = coarse_and_fine(picture(train)), coarse_and_fine(picture(test))
     detail = [explained(z, a, z_test, b) for a, b in zip(seen, seen_test, strict=True)]
-    return digit_score(represent, seed), colour, detail[0], detail[1]
+    return digit_score(represent), detail[0], detail[1]
 
 
-def probe_all(bench: Bench, tasks: Mapping[str, Sequence[Any]]) -> dict[str, Probed]:
-    """Every model's code, probed under each seed."""
+def probe_all(tasks: Mapping[str, Sequence[Any]]) -> dict[str, Probed]:
+    """Every model's code, probed."""
     return {
         name: over(
             [
-                scores(lambda batch, task=task: code(task, batch), seed)  # type: ignore[misc]
-                for task, seed in zip(of_seed, bench.seeds, strict=True)
+                scores(lambda batch, task=task: code(task, batch))  # type: ignore[misc]
+                for task in of_seed
             ]
         )
         for name, of_seed in tasks.items()
     }
 
 
-def pixels_probed(bench: Bench) -> Probed:
+def pixels_probed() -> Probed:
     """The same of the pixels themselves."""
-    return over([scores(lambda batch: picture(batch).flatten(1), seed) for seed in bench.seeds])
+    return over([scores(lambda batch: picture(batch).flatten(1))])
 
 
-def over(found: Sequence[tuple[float, float, float, float]]) -> Probed:
+def over(found: Sequence[tuple[float, float, float]]) -> Probed:
     """Means and errors over the seeds."""
     return Probed(*(Measured.over(list(column)) for column in zip(*found, strict=True)))
 
 
-def classes(bench: Bench, probed: Mapping[str, Probed], pixels: Probed) -> Finding:
+def classes(probed: Mapping[str, Probed], pixels: Probed) -> Finding:
     """Does a code made by denoising tell the class, and how do the controls do?"""
     everything = {**probed, "pixels": pixels}
-    rows: Rows = tuple(
-        (NAMES[name], p.digit, p.colour, p.coarse, p.fine) for name, p in everything.items()
-    )
+    rows: Rows = tuple((NAMES[name], p.digit, p.coarse, p.fine) for name, p in everything.items())
     learned, drawn = probed["constant"].digit, probed["random"].digit
     plain, variational = probed["autoencoder"].digit, probed["variational"].digit
     return Finding(
@@ -141,18 +135,16 @@ def classes(bench: Bench, probed: Mapping[str, Probed], pixels: Probed) -> Findi
         "others against autoencoders and contrastive learning (arXiv 2105.14257, section 4)",
         measured=f"a linear probe of E(x0) names {learned} of test digits, of the Gaussian code "
         f"{variational}, of an untrained encoder {drawn}, of a plain autoencoder of equal size "
-        f"{plain}, of all 192 pixels {pixels.digit}",
+        f"{plain}, of all 64 pixels {pixels.digit}",
         holds=drawn.below(learned) and drawn.below(variational),
-        if_not="The code need only say what the noise hides, which of these digits is "
-        "mostly their colour; the control keeps a random projection of every "
-        "pixel, and a linear probe reads that well. The encoder is small and "
-        "briefly trained.",
+        if_not="The control keeps a random projection of every pixel, and a linear probe reads "
+        "that well.",
         table=Table(
-            ("representation", "digit", "colour R2", "coarse R2", "fine R2"),
+            ("representation", "digit", "coarse R2", "fine R2"),
             rows,
         ),
         comment="Accuracy for the digit, chance is 0.10. R2: share of the variance on test "
-        "digits that a linear map of the code explains, of the colour, of the means of 2 x 2 "
+        "digits that a linear map of the code explains, of the means of 2 x 2 "
         "blocks and of what those leave. The verdict is about the untrained control; whether "
         f"denoising beats the autoencoder here: {'yes' if plain.below(learned) else 'no'}.",
     )
@@ -163,8 +155,8 @@ def by_time(bench: Bench, timed: Sequence[Any]) -> Finding:
     found = {
         level: Measured.over(
             [
-                digit_score(lambda b, task=task, at=level: code(task, b, at), seed)  # type: ignore[misc]
-                for task, seed in zip(timed, bench.seeds, strict=True)
+                digit_score(lambda b, task=task, at=level: code(task, b, at))  # type: ignore[misc]
+                for task in timed
             ]
         )
         for level in LEVELS
@@ -217,8 +209,8 @@ def shuffled(bench: Bench, tasks: Mapping[str, Sequence[Any]]) -> Finding:
     rows, verdicts, said = [], [], ""
     for name in ("constant", "timed", "variational"):
         losses = []
-        for task, seed in zip(tasks[name], bench.seeds, strict=True):
-            test = parts(seed)[1]
+        for task in tasks[name]:
+            test = parts()[1]
             assert test.image is not None
             other = test.replace(image=test.image.roll(1, 0))
             losses.append([denoising_loss(task, test, told, repeats) for told in (test, other)])
@@ -266,8 +258,8 @@ def ranges(
 
 @torch.no_grad()
 def drawn_from_codes(bench: Bench, tasks: Mapping[str, Sequence[Any]]) -> Tensor:
-    """Originals, then samples that were told their codes: uint8 [10 k 3 8 8]."""
-    test = parts(bench.seeds[0])[1].take(10)
+    """Originals, then samples that were told their codes: uint8 [10 k 1 8 8]."""
+    test = parts()[1].take(10)
     rows = [picture(test)]
     for name, steps in DRAWN_IN.items():
         stage, config = tasks[name][0].stage, tasks[name][0].config

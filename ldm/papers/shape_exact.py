@@ -1,17 +1,17 @@
 """The shapes noised by a process, exactly: their world is finite, so every posterior is a sum.
 
-b batch; n pictures of the world; s side
+b batch; n pictures; s side
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from autoencoder.pixels import from_uint8
-from ldm.data.shapes import is_held_out, world
+from ldm.data.shapes import Shapes, world
 from ldm.diffusion.denoiser import Denoise
 from ldm.diffusion.guidance import LogProb
 from ldm.diffusion.prediction import Denoised, given_x0
@@ -20,18 +20,14 @@ from ldm.diffusion.process import Process
 
 @dataclass(frozen=True)
 class ExactShapes:
-    """All pictures of the trained combinations, equally likely, under `process`.
-
-    mistaken: the share of pictures that carry a caption drawn from all of them.
-    """
+    """The pictures of `data` and their captions, each as often as it comes, under `process`."""
 
     process: Process
-    mistaken: float = 0.0
+    data: Shapes = field(default_factory=Shapes)
 
     def pictures(self) -> tuple[Tensor, Tensor]:
         """The pictures [n 3 s s] in [-1, 1] and their combinations [n]."""
-        found = world()
-        rows = ~is_held_out(found.attributes)
+        found, rows = world(), self.data.rows()
         return from_uint8(found.image[rows]), found.label[rows]
 
     def shares(self, x: Tensor, t: Tensor) -> Tensor:
@@ -45,8 +41,8 @@ class ExactShapes:
 
     def told(self, label: Tensor) -> Tensor:
         """p(caption of combination label | x_i) for labels [b] and each picture: [b n]."""
-        told = (label[:, None] == self.pictures()[1]).double()
-        return (1 - self.mistaken) * told + self.mistaken * told.mean(1, keepdim=True)
+        told, mistaken = (label[:, None] == self.pictures()[1]).double(), self.data.mistaken
+        return (1 - mistaken) * told + mistaken * told.mean(1, keepdim=True)
 
     def log_prob(self, label: Tensor) -> LogProb:
         """log p(caption of combination label | x_t) for labels [b]: (x_t [b ...], t [b]) -> [b]."""

@@ -16,6 +16,7 @@ from ldm.data.shapes import SIDE, attributes_of, captions, is_held_out
 from ldm.diffusion import (
     Ddim,
     DpmSolverPP2M,
+    LogitNormal,
     LogSnrGrid,
     Noise,
     Process,
@@ -29,23 +30,26 @@ from ldm.diffusion.denoiser import Denoise
 from ldm.networks.dit import DiTConfig
 
 SHAPE = (3, SIDE, SIDE)
+TIMES = LogitNormal(mean=1.0, std=1.5)
+"""Of training: mostly noisy ones, for colour, shape and place are decided while x_t says little."""
 TEXT = TextTowerConfig(context_length=14, vocab_size=4096, width=64, heads=2, layers=1)
 """A text transformer of 0.3 M parameters; the longest caption has 14 tokens."""
 
 
 def shape_dit(vector_dim: int = TEXT.width, concat_channels: int = 0) -> DiTConfig:
-    """0.25 M parameters on 16 patches of 4 x 4 pixels, attending to tokens of `TEXT`'s width."""
+    """0.5 M parameters on 16 patches of 4 x 4 pixels, attending to tokens of `TEXT`'s width."""
     return DiTConfig(
         in_channels=3,
         out_channels=3,
         patch_size=4,
         depth=3,
-        width=64,
-        heads=2,
+        width=96,
+        heads=3,
         ff_mult=2,
         vector_dim=vector_dim,
         context_dim=TEXT.width,
         concat_channels=concat_channels,
+        apart=16.0,
     )
 
 

@@ -150,7 +150,7 @@ def patches(bench: Bench, far: dict[str, Measured], figure: str) -> Finding:
             rows,
         ),
         figures=(figure, bench.plot("cost", scatter(far))),
-        comment=f"{IMAGES:,} digits for each network; training digits themselves reach {floor():.3f}. "
+        comment=f"{IMAGES:,} digits for each network; training digits reach {floor():.3f}. "
         "Patches of 4, 2 and 1 cut a digit of 8 x 8 into 4, 16 and 64 tokens, as 8, 4 and 2 cut "
         "the paper's latents into 16, 64 and 256. The sinusoid of positions is stretched 16 times: "
         "its slow waves are all but constant over so few patches. Rows of digits: as in the table.",

@@ -74,7 +74,7 @@ def recipe(
         task=StageTraining(stage=config, shape=shape, preview=Sampler(steps=20)),
         data=data,
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-        loop=LoopConfig(images=80_000, ema_half_life=1_000),
+        loop=LoopConfig(images=12_000, ema_half_life=1_000),
     )
 
 

@@ -29,11 +29,11 @@ def recipes() -> dict[str, Recipe]:
     levels, grey = DequantisedCodec(levels=17), (1, 8, 8)
     digits = Digits(batch_size=128)
     return {
-        "vp": plan(VPLinear(t_min=EARLY), levels, grey, digits, 240_000),
-        "sub-vp": plan(SubVP(t_min=EARLY), levels, grey, digits, 240_000),
+        "vp": plan(VPLinear(t_min=EARLY), levels, grey, digits, 80_000),
+        "sub-vp": plan(SubVP(t_min=EARLY), levels, grey, digits, 80_000),
         "colour": plan(
             VPLinear(t_min=EARLY), PixelCodec(), (3, 8, 8),
-            ColouredDigits(side=8, copies=4, batch_size=128), 180_000,
+            ColouredDigits(side=8, copies=4, batch_size=128), 60_000,
         ),
     }  # fmt: skip
 

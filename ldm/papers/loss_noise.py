@@ -23,7 +23,7 @@ BATCH = 64
 def loss_noise(bench: Bench, plan: Recipe, tasks: list[Any]) -> Finding:
     """The same models' loss and gradient, t drawn in both ways."""
     drawn = [
-        noises(task, kind, bench.count(400, 20))
+        noises(task, kind, bench.count(100, 20))
         for task in tasks
         for kind in (Discrete(num_steps=settings(plan).num_steps), None)
     ]

@@ -171,8 +171,8 @@ def by_time(bench: Bench, timed: Sequence[Any]) -> Finding:
         measured=f"a probe names {ends[0]} at t = {LEVELS[0]}, {found[inner]} at t = {inner} and "
         f"{ends[1]} at t = {LEVELS[-1]}",
         holds=all(end.below(found[inner]) for end in ends),
-        if_not="In 8 x 8 pixels the strokes are the finest structure there is, so that "
-        "the least noise, not a medium one, asks the code for them.",
+        if_not="The encoder's answer changes little with t, and so the best time is told from the "
+        "ends by less than two standard errors.",
         table=Table(("t", "digit"), tuple((level, found[level]) for level in LEVELS)),
         figures=(bench.plot("by_time", drawn_by_time(found)),),
         comment="The best inner time is chosen after looking at all, which favours it a little.",
@@ -244,9 +244,9 @@ def ranges(
         f"much noise and {little.coarse} with little; of the fine structure {much.fine} and "
         f"{little.fine}; the digit is named in {much.digit} and {little.digit}",
         holds=little.coarse.below(much.coarse) and much.fine.below(little.fine),
-        if_not="The coarse half of the claim points the right way; of the fine structure "
-        "neither code says much after so short a training, and one seed differs "
-        "from the next by more than the codes do.",
+        if_not="The coarse half of the claim holds. At little noise x_t says nearly everything "
+        "itself, so that the code need hold little, fine or coarse: the fine is the larger part "
+        "of what it holds, as claimed, but not more than with much noise.",
         figures=(
             bench.pictures("drawn_from_codes", drawn_from_codes(bench, tasks), 10, enlarge=5),
         ),

@@ -277,9 +277,10 @@ def beside(scores: Mapping[Way, Scores]) -> Finding:
         f"classifier (scale {best[CFG][1]:g}) and {clip.trained} by CLIP (pull {best[CLIP][1]:g}); "
         f"their distance to the world is {free.distance} and {clip.distance}",
         holds=clip.trained.below(free.trained) and not clip.distance.below(free.distance),
-        if_not="Both steer the same base model, whose shapes are unfinished after so "
-        "short a training; and in a world of a hundred captions a CLIP is nearly a classifier "
-        "that knows them all, which one of the web's captions is not.",
+        if_not="At its best scale guidance without a classifier has the more right pictures, but "
+        "these lie further from the world: a small network errs under strong guidance. CLIP's "
+        "pull changes little, for the captioned model beside it knows the hundred captions as "
+        "well as it does.",
         comment="Both act on the same captioned model from the same noise. CLIP's temperature is "
         "the one that it learned.",
     )
@@ -300,6 +301,8 @@ def towers(bench: Bench, seeds: Sequence[Seed]) -> Finding:
         measured=f"at t = 0.7 the cosine to the exact gradient is {cosine(AWARE, 0.7)} for the "
         f"noise-aware tower and {cosine(CLEAN, 0.7)} for the one of clean pictures",
         holds=all(cosine(CLEAN, t).below(cosine(AWARE, t)) for t in late),
+        if_not="The noise-aware tower's gradient is the nearer one at each of these times, but "
+        "the verdict asks for two standard errors, over three short trainings.",
         table=Table(("time", AWARE, CLEAN), rows),
         comment="The shapes' world is finite, so log p(caption | x_t) and its gradient are sums "
         "over all pictures. The verdict asks for each time from 0.5 on.",

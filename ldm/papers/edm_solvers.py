@@ -43,8 +43,8 @@ from ldm.papers.measures import energy_distance
 SPREAD = 0.1
 """Deviation of each digit's Gaussian, in pixels of [-1, 1]."""
 EVALUATIONS = (11, 19, 35, 79, 159)
-TOLERANCE = 0.01
-"""The error whose price in evaluations is asked, in pixels of [-1, 1]: a tenth of `SPREAD`."""
+TOLERANCE = SPREAD / 10
+"""The error whose price in evaluations is asked, in pixels of [-1, 1]."""
 BEST = "Heun, Karras grid"
 RHOS = (1.0, 3.0, 5.0, 7.0, 10.0, 30.0)
 CHURNS = (0.0, 0.05, 0.1, 0.2, 0.4)

@@ -217,13 +217,12 @@ def sweep(bench: Bench, scores: Mapping[Way, Scores], sheets: tuple[str, ...]) -
 
 def alone(bench: Bench) -> Finding:
     """The sweep without a network: what guidance does by itself."""
-    worlds = {
-        "a usual grey for each colour": SHOWN,
-        "greys by chance": dataclasses.replace(SHOWN, usual=1),
+    found = {
+        "a usual grey for each colour": exactly(bench, SHOWN),
+        "greys by chance": exactly(bench, dataclasses.replace(SHOWN, usual=1)),
     }
-    found = {name: exactly(bench, data) for name, data in worlds.items()}
-    low, high = found["a usual grey for each colour"][0], found["a usual grey for each colour"][2]
-    even = found["greys by chance"]
+    usual, even = found.values()
+    low, high = usual[0], usual[2]
     rows: Rows = tuple(
         (f"{name}, scale {scale:g}", *values)
         for name, sweep in found.items()

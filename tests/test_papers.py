@@ -115,6 +115,45 @@ def test_a_page_a_record_and_a_summary_are_written(
     assert "| Less is more | 1 is more | holds |" in (page.parent / "README.md").read_text()
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_trains_nothing_is_refused(tmp_path: Path, scale: float) -> None:
+    with pytest.raises(ConfigError, match="scale is a factor above 0"):
+        run.reproduce(["dit"], tmp_path / "results", tmp_path / "runs", scale=scale)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", [(), (1,), (1, 1), (0, 1, 1), (-1, 0)])
+def test_seeds_that_give_no_standard_error_are_refused(
+    tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="two different numbers or more, from 0 up"):
+        run.reproduce(["dit"], tmp_path / "results", tmp_path / "runs", seeds=seeds)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rehearsal_does_not_replace_a_measured_page(tmp_path: Path) -> None:
+    record = json.dumps({"scale": 1.0, "seeds": [0, 1, 2]})
+    (tmp_path / "dit.json").write_text(record)
+    for other in ({"scale": 0.1}, {"seeds": (0, 1)}):
+        with pytest.raises(ConfigError, match="--results FOLDER keeps both"):
+            run.reproduce(["vdm", "dit"], tmp_path, tmp_path / "runs", **other)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["dit.json"]
+    assert (tmp_path / "dit.json").read_text() == record
+
+
+def test_a_page_tells_of_trainings_that_had_been_begun(tmp_path: Path) -> None:
+    plan = small(run.recipes("edm")[next(iter(run.recipes("edm")))])
+    plan = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, images=8))
+    study = Study("Lessness", "A", "About.", found)
+    for told in ("1 s on", "1 s and 40 s of training in an earlier start on"):
+        bench = Bench("less", tmp_path, tmp_path / "runs")
+        for _ in range(2):  # the second one goes on from the first, whose time is in the study's
+            bench.train(plan, "plain")
+        assert told in write_page(bench, study, found(bench), 1.0).read_text()
+        log = bench.runs / "plain-s0-x1" / "log.jsonl"
+        log.write_text('{"images": 8, "seconds": 40.0}\n')
+
+
 def test_a_failed_claim_is_said_to_fail(tmp_path: Path) -> None:
     bench = Bench("less", tmp_path, tmp_path / "runs")
     study = Study("Lessness", "A", "About.", found)

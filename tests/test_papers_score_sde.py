@@ -13,7 +13,8 @@ from ldm.codec import Pixels
 from ldm.data.enlarged import ColouredDigits
 from ldm.diffusion import VE, Grey, Process, SubVP, VPLinear
 from ldm.papers.bench import Bench
-from ldm.papers.sde_digits import correlation, mixed_colours
+from ldm.papers.sde_colours import COLOURED, GREY, SWAPPED, beats_controls, mixed_colours, seen
+from ldm.papers.sde_digits import correlation
 from ldm.papers.sde_exact import DATA, exactly, held_out, kernel_gap, wide_to
 
 
@@ -52,6 +53,20 @@ def test_colours_are_one_or_mixed() -> None:
     real = Pixels().encode(ColouredDigits(part="test").whole().take(8))
     assert mixed_colours(real) < 1e-4
     assert mixed_colours(Grey().replace(real.roll(1, 0), real)) > 0.01
+
+
+def test_colours_that_leave_all_range_are_no_match() -> None:
+    """One hue times a huge brightness has no mixed colours; it is far from every digit."""
+    whole = Pixels().encode(ColouredDigits(part="test").whole())
+    real, others = whole[:64], whole[64:]
+    controls = {
+        SWAPPED: seen([Grey().replace(real.roll(1, 0), real)], others),
+        GREY: seen([real.mean(1, keepdim=True).expand_as(real)], others),
+    }
+    assert beats_controls({COLOURED: seen([real], others), **controls})
+    huge = real + 20 * (real - real.mean(1, keepdim=True))
+    assert mixed_colours(huge) < controls[SWAPPED].mixed.mean
+    assert not beats_controls({COLOURED: seen([huge], others), **controls})
 
 
 def test_codes_of_one_picture_correlate_and_clouds_are_shown_whole() -> None:

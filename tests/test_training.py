@@ -14,7 +14,7 @@ from ldm.data.batch import Batch
 from ldm.errors import CheckpointError, DivergedError
 from ldm.training import LoopConfig, OptimConfig, Player, Trainer, checkpoint, resume, train
 from ldm.training.ema import Ema
-from ldm.training.log import RunLog
+from ldm.training.log import RunLog, logged_seconds
 
 CPU = torch.device("cpu")
 OPTIM = OptimConfig(lr=1e-2, warmup_images=8)
@@ -211,3 +211,10 @@ def test_exported_weights_are_read_back(tmp_path: Path) -> None:
     found = checkpoint.weights(tmp_path / "part")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_starts(tmp_path: Path) -> None:
+    assert logged_seconds(tmp_path) == 0.0
+    told = (10.0, 25.5, 3.0, 8.0, 2.0)  # three starts
+    (tmp_path / "log.jsonl").write_text("".join(f'{{"seconds": {s}}}\n' for s in told))
+    assert logged_seconds(tmp_path) == 25.5 + 8.0 + 2.0

@@ -74,7 +74,7 @@ def recipe(
         task=StageTraining(stage=config, shape=shape, preview=Sampler(steps=20)),
         data=data,
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-        loop=LoopConfig(images=12_000, ema_half_life=1_000),
+        loop=LoopConfig(images=80_000, ema_half_life=1_000),
     )
 
 
@@ -86,12 +86,13 @@ def run(bench: Bench) -> list[Finding]:
         name: [bench.train(plan[name], name, s) for plan, s in zip(plans, bench.seeds, strict=True)]
         for name in plans[0]
     }
-    small, large = Digits(part="test").whole(), LargeDigits(side=SIDE, part="test").whole()
+    seen, unseen = Digits().whole(), Digits(part="test").whole()
+    large, large_unseen = (LargeDigits(side=SIDE, part=part).whole() for part in ("train", "test"))
     return [
-        stages.drawn(bench, tasks["pixel"], small, "pixel"),
-        stages.translated(bench, tasks["pixel_from_edges"], small, "pixel_from_edges"),
-        stages.drawn(bench, tasks["latent"], large, "latent"),
-        stages.translated(bench, tasks["latent_from_edges"], large, "latent_from_edges"),
+        stages.drawn(bench, tasks["pixel"], seen, unseen, "pixel"),
+        stages.translated(bench, tasks["pixel_from_edges"], unseen, "pixel_from_edges"),
+        stages.drawn(bench, tasks["latent"], large, large_unseen, "latent"),
+        stages.translated(bench, tasks["latent_from_edges"], large_unseen, "latent_from_edges"),
     ]
 
 

@@ -30,6 +30,7 @@ from ldm.papers import edm_solvers
 from ldm.papers.bench import Bench, Study
 from ldm.papers.digit_models import SIGMA_DATA, digit_recipe, distance, draw, floor, real, sheet
 from ldm.papers.findings import Finding, Measured, Table
+from ldm.papers.measures import rms
 from ldm.recipe import Recipe
 
 LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -133,7 +134,7 @@ def error_at(task: Any, level: float) -> float:
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     t = denoiser.process.t_of_logsnr(torch.full((len(x0),), level).double().log() * -2)
     found = denoiser(denoiser.process.perturb(x0, t, noise), t, Cond())
-    return edm_solvers.rms(found.x0 - x0)
+    return rms(found.x0 - x0)
 
 
 def churned(bench: Bench, tasks: list[Any]) -> Finding:

@@ -16,6 +16,7 @@ from ldm import recipe
 from ldm.papers.findings import Finding
 from ldm.recipe import Recipe
 from ldm.training import Task
+from ldm.training.log import logged_seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +49,10 @@ class Bench:
         scale: factor on the length of each training and on `count`; 1 is the published setting,
             less is a rehearsal whose page says so.
         seeds: of repeated trainings.
+
+    Attributes:
+        earlier: seconds that trainings took before this bench was made, which went on from there
+            or were found done.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Bench:
         self.name, self.results, self.runs = name, results, runs / name
         self.scale, self.seeds, self.device = scale, seeds, torch.device(device)
         self.results.mkdir(parents=True, exist_ok=True)
+        self._there = {path.parent for path in self.runs.glob("*/checkpoints")}
+        self.earlier = 0.0
 
     def count(self, n: int, least: int = 2) -> int:
         """`n` under the bench's scale: samples to draw, steps to take."""
@@ -84,6 +91,9 @@ class Bench:
         resolved = dataclasses.replace(plan, loop=loop, data=data)
         logger.info("%s: training %s, seed %d", self.name, variant, seed)
         folder = self.runs / f"{variant}-s{seed}-x{self.scale:g}"
+        if folder in self._there:
+            self._there.remove(folder)
+            self.earlier += logged_seconds(folder)
         trainer = recipe.run(resolved, folder, device=self.device, progress=False)
         task: Task = trainer.task
         task.module.load_state_dict(trainer.ema.state_dict())

@@ -38,7 +38,7 @@ from ldm.papers.bench import Bench
 from ldm.papers.digit_models import real
 from ldm.papers.exact import Exact
 from ldm.papers.findings import Finding, Measured, Rows, Table
-from ldm.papers.measures import energy_distance
+from ldm.papers.measures import energy_distance, typical
 
 SPREAD = 0.1
 """Deviation of each digit's Gaussian, in pixels of [-1, 1]."""
@@ -96,20 +96,6 @@ def normal(bench: Bench, seed: int, n: int) -> Tensor:
     """Standard normal [n 64], another for each seed."""
     first = seed * 1_000_000
     return Noise(range(first, first + bench.count(n))).normal((64,))
-
-
-def rms(x: Tensor) -> float:
-    """Root mean square."""
-    return float(x.square().mean().sqrt())
-
-
-def typical(error: Tensor) -> float:
-    """The median over samples of the root mean square over pixels: error [n d].
-
-    A sample near the border between two digits may end at the other one, and a single such sample
-    outweighs all others in a mean.
-    """
-    return float(error.square().mean(1).sqrt().median())
 
 
 def strayed(error: Tensor) -> float:

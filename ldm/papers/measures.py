@@ -50,6 +50,20 @@ def mean_pairwise(x: Tensor) -> float:
     return float(torch.cdist(flat, flat).sum() / (len(flat) * (len(flat) - 1)))
 
 
+def rms(x: Tensor) -> float:
+    """Root mean square over samples and dimensions [...]."""
+    return float(x.square().mean().sqrt())
+
+
+def typical(error: Tensor) -> float:
+    """The median over samples of the root mean square over dimensions: error [n ...].
+
+    A sample near the border between two modes may end in the other one, and a single such sample
+    outweighs all others in a mean.
+    """
+    return float(error.flatten(1).square().mean(1).sqrt().median())
+
+
 @dataclass(frozen=True)
 class DigitJudge:
     """A classifier of 8 x 8 digits that no generator has seen: a support vector machine.

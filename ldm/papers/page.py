@@ -28,6 +28,7 @@ def write_page(bench: Bench, study: Study, findings: list[Finding], seconds: flo
         "scale": bench.scale,
         "seeds": list(bench.seeds),
         "seconds": round(seconds),
+        "earlier": round(bench.earlier),
         "torch": torch.__version__.split("+")[0],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "findings": [plain(finding) for finding in findings],
@@ -61,8 +62,10 @@ def markdown(study: Study, findings: list[Finding], record: dict[str, Any]) -> s
 def setting(record: dict[str, Any]) -> str:
     """What was run, for how long, on what."""
     rehearsal = "" if record["scale"] == 1 else f" **A rehearsal at scale {record['scale']:g}.**"
+    earlier = record["earlier"]
+    resumed = f" and {earlier} s of training in an earlier start" if earlier else ""
     return (
-        f"`python scripts/reproduce.py {record['name']}`, {record['seconds']} s on "
+        f"`python scripts/reproduce.py {record['name']}`, {record['seconds']} s{resumed} on "
         f"{record['machine']}, torch {record['torch']}, seeds {record['seeds']}; "
         f"± is the standard error of the mean.{rehearsal}"
     )

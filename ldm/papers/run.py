@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import pkgutil
 import time
 from collections.abc import Sequence
@@ -57,14 +58,22 @@ def reproduce(
 ) -> list[Path]:
     """Run studies ("all" is every one) and write their pages; returns the pages' paths.
 
-    A study whose page was written at this scale is skipped unless `again`; an interrupted one goes
-    on from the checkpoints of its trainings.
+    A study whose page was written at this scale over these seeds is skipped unless `again`; an
+    interrupted one goes on from the checkpoints of its trainings.
+
+    Raises:
+        ConfigError: a scale or seeds that measure nothing, or a page that is there and was made
+            otherwise; nothing has been trained then.
     """
-    pages = []
+    check(scale, seeds)
     chosen = names() if list(wanted) == ["all"] else list(wanted)
-    for name, found in [(name, study(name)) for name in chosen]:
-        pages.append(results / f"{name}.md")
-        if not again and finished(results / f"{name}.json", scale, seeds):
+    studies = {name: study(name) for name in chosen}
+    there = [
+        name for name in chosen if not again and finished(results / f"{name}.json", scale, seeds)
+    ]
+    pages = [results / f"{name}.md" for name in chosen]
+    for name, found in studies.items():
+        if name in there:
             logger.info("%s: its page is there; --again measures anew", name)
             continue
         bench, start = Bench(name, results, runs, scale=scale, seeds=seeds), time.monotonic()
@@ -74,9 +83,29 @@ def reproduce(
     return pages
 
 
+def check(scale: float, seeds: tuple[int, ...]) -> None:
+    """Refuse what cannot be measured with."""
+    if not 0 < scale < math.inf:
+        raise ConfigError(f"scale is a factor above 0 on the length of trainings, not {scale:g}")
+    if len(set(seeds)) < max(2, len(seeds)) or min(seeds) < 0:
+        raise ConfigError(
+            "seeds are two different numbers or more, from 0 up, for a verdict needs a standard "
+            f"error over trainings; given: {', '.join(map(str, seeds)) or 'none'}"
+        )
+
+
 def finished(path: Path, scale: float, seeds: tuple[int, ...]) -> bool:
-    """Whether a study's record is there, at this scale and over these seeds."""
+    """Whether a study's record is there, at this scale and over these seeds.
+
+    Raises:
+        ConfigError: it is there at another scale or over other seeds, and would be lost.
+    """
     if not path.exists():
         return False
     record = json.loads(path.read_text())
-    return bool(record["scale"] == scale and record["seeds"] == list(seeds))
+    if record["scale"] != scale or record["seeds"] != list(seeds):
+        raise ConfigError(
+            f"{path} was measured at scale {record['scale']:g} over seeds {record['seeds']}, not "
+            f"at {scale:g} over {list(seeds)}; --results FOLDER keeps both, --again replaces it"
+        )
+    return True

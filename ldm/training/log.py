@@ -12,6 +12,8 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+FILE = "log.jsonl"
+
 
 class RunLog:
     """Scalars to `log.jsonl` and TensorBoard, pictures to `samples/` and TensorBoard."""
@@ -20,7 +22,7 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.start = time.monotonic()
-        self.file = (folder / "log.jsonl").open("a", buffering=1)
+        self.file = (folder / FILE).open("a", buffering=1)
         self.writer = _tensorboard(folder) if tensorboard else None
 
     def scalars(self, values: dict[str, float], images: int) -> None:
@@ -56,3 +58,13 @@ def _tensorboard(folder: Path) -> Any:
         logger.warning("TensorBoard is not installed (pip install tensorboard): JSONL only")
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def logged_seconds(folder: Path) -> float:
+    """How long the run in `folder` has trained to its last logged line, all starts together."""
+    path = folder / FILE
+    if not path.exists():
+        return 0.0
+    told = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+    ends = [now for now, then in zip(told, [*told[1:], 0.0], strict=True) if then < now]
+    return float(sum(ends))

@@ -15,7 +15,7 @@ from ldm.diffusion import VE, Grey, Process, SubVP, VPLinear
 from ldm.papers.bench import Bench
 from ldm.papers.sde_colours import COLOURED, GREY, SWAPPED, beats_controls, mixed_colours, seen
 from ldm.papers.sde_digits import correlation
-from ldm.papers.sde_exact import DATA, exactly, held_out, kernel_gap, wide_to
+from ldm.papers.sde_exact import DATA, exactly, held_out, kernel_gap, panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,4 +73,6 @@ def test_codes_of_one_picture_correlate_and_clouds_are_shown_whole() -> None:
     codes = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert correlation(codes, 2 * codes + 1) == pytest.approx(1.0, abs=1e-5)
     assert abs(correlation(codes, codes.roll(1, 0))) < 0.15
-    assert torch.equal(wide_to(held_out(), 0.06), held_out())
+    assert panel(torch.tensor(0.25), held_out())[0] == "t 0.25"
+    title, points = panel(torch.tensor(1.0), 10 * held_out())
+    assert title == "t 1, within ±24" and torch.equal(points, 10 * held_out() / 8)

@@ -34,7 +34,7 @@ from ldm.diffusion import (
     trajectory,
 )
 from ldm.papers.bench import Bench
-from ldm.papers.clouds import sheet
+from ldm.papers.clouds import Panel, sheet
 from ldm.papers.exact import Exact
 from ldm.papers.findings import Cell, Finding, Measured, Rows, Table
 from ldm.papers.measures import energy_distance
@@ -44,6 +44,7 @@ DATA = Mixture(
 )
 SDES: dict[str, Process] = {"VP": VPLinear(), "sub-VP": SubVP(), "VE": VE()}
 POINTS = 1000
+SIDE = 3.0  # half of a panel's width
 CORRECTED = PredictorCorrector(
     predictor=ReverseDiffusion(), corrector=Langevin(step_size=SnrStep(snr=0.16))
 )
@@ -120,17 +121,18 @@ def chains(bench: Bench) -> Any:
         clean, eps = DATA.draw()[0][None, :n], Noise([1]).normal((n, 2))
         x = start(process, times, noise, (n, 2))
         walk = list(trajectory(Exact(DATA, process), process, CORRECTED, times, x, noise))
-        ahead = [(f"t {float(times[i]):.2g}", process.perturb(clean, times[[i]], eps)) for i in at]
-        back = [(f"t {float(times[i]):.2g}", walk[i].x) for i in at]
-        wide = 1.0 if name != "VE" else 0.06  # a VE cloud is fifty times as wide
-        rows.append((name, [(title, wide_to(p[0], wide)) for title, p in reversed(ahead)]))
-        rows.append((f"{name} back", [(title, wide_to(p[0], wide)) for title, p in back]))
-    return sheet(rows, 3.0)
+        ahead = [panel(times[i], process.perturb(clean, times[[i]], eps)[0]) for i in at]
+        back = [panel(times[i], walk[i].x[0]) for i in at]
+        rows += [(name, ahead[::-1]), (f"{name} back", back)]
+    return sheet(rows, SIDE)
 
 
-def wide_to(points: Tensor, factor: float) -> Tensor:
-    """Points on the scale of the sheet: all of a narrow cloud, a wide one shrunk."""
-    return points if float(points.abs().max()) < 10 else factor * points
+def panel(t: Tensor, points: Tensor) -> Panel:
+    """Points [n 2] on the scale of the sheet, with its side where a wide cloud is shrunk to it."""
+    title, side = f"t {float(t):.2g}", SIDE
+    while float(points.abs().quantile(0.9)) > side:
+        side *= 2
+    return title if side == SIDE else f"{title}, within ±{side:g}", points * (SIDE / side)
 
 
 # 2. The flow ODE

@@ -35,7 +35,7 @@ def recipes() -> dict[str, Recipe]:
     small = ConcatConfig(parts=(CAPTION, LowResConfig(small=SIDE // 2, large=SIDE)))
     return {
         "base": pictures(CAPTION, concat_channels=0, images=160_000),
-        "inpainting": pictures(hole, concat_channels=4, images=100_000),
+        "inpainting": pictures(hole, concat_channels=4, images=160_000),
         "upsampler": pictures(small, concat_channels=3, images=32_000),
         "noise_aware_clip": clip(timed=True),
         "clean_clip": clip(timed=False),
@@ -85,7 +85,7 @@ def clip(*, timed: bool) -> Recipe:
         ),
         data=dataclasses.replace(glide_guidance.SHOWN, batch_size=64),
         optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-        loop=LoopConfig(images=32_000, ema_half_life=2_000),
+        loop=LoopConfig(images=80_000, ema_half_life=2_000),
     )
 
 

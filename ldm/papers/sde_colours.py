@@ -61,9 +61,10 @@ def colourisation(bench: Bench, tasks: list[Any]) -> Finding:
         published="section 5, appendix I.3 (pictures, no figure in numbers)",
         measured=f"grey is kept to {grey_gap:.1g}; {found[COLOURED].mixed} of a colourised digit's "
         f"energy is not of one colour, {found[SWAPPED].mixed} with {SWAPPED}; energy distance to "
-        f"coloured digits {found[COLOURED].distance}, {found[SWAPPED].distance} with those colours "
-        f"and {found[GREY].distance} {GREY}; two seeds differ by {varied:.2f} a pixel",
+        f"coloured digits {found[COLOURED].distance}, {found[GREY].distance} {GREY}; two seeds "
+        f"differ by {varied:.2f} a pixel",
         holds=grey_gap < 1e-5 and varied > 0.05 and beats_controls(found),
+        if_not="Only grey is held: what a small network errs at high noise goes on in the colours.",
         table=Table(
             ("picture", "energy that is not of one colour", "energy distance to coloured digits"),
             rows,
@@ -71,16 +72,17 @@ def colourisation(bench: Bench, tasks: list[Any]) -> Finding:
         figures=(bench.pictures("colours", rows_of(real, grey, drawn[0], again), 10, enlarge=5),),
         comment="Held-out digits in a random hue on black; each is its brightness times one "
         "colour, so the energy beyond the first singular value of [channels, pixels] says how far "
-        "a picture is from having one hue. The distance is to other held-out digits. In the "
-        "picture: true, grey, and two colourisations.",
+        "a picture is from having one hue. The distance is to other held-out digits. The verdict "
+        "asks for less mixed colours than another digit's and for a smaller distance than no "
+        "colours': swapped ones are true colours, which a distance between clouds cannot tell, and "
+        "grey is one colour. In the picture: true, grey, and two colourisations.",
     )
 
 
 def beats_controls(found: Mapping[str, Seen]) -> bool:
     """Whether colours match better than swapped ones, and look more like digits' than none."""
-    return found[COLOURED].mixed.below(found[SWAPPED].mixed) and all(
-        found[COLOURED].distance.below(found[control].distance) for control in (SWAPPED, GREY)
-    )
+    matches = found[COLOURED].mixed.below(found[SWAPPED].mixed)
+    return matches and found[COLOURED].distance.below(found[GREY].distance)
 
 
 def coloured(task: Any, real: Tensor, seed: int) -> Tensor:

@@ -131,7 +131,10 @@ def test_seeds_that_give_no_standard_error_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rehearsal_does_not_replace_a_measured_page(tmp_path: Path) -> None:
+def test_a_rehearsal_does_not_replace_a_measured_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "study", lambda name: Study(name, "A", "About.", found))
     record = json.dumps({"scale": 1.0, "seeds": [0, 1, 2]})
     (tmp_path / "dit.json").write_text(record)
     for other in ({"scale": 0.1}, {"seeds": (0, 1)}):

@@ -23,6 +23,7 @@ from ldm.diffusion import (
 from ldm.papers.bench import Bench, Study
 from ldm.papers.digit_models import digit_recipe, draw, sheet
 from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.steps import log_axis
 from ldm.recipe import Recipe
 
 SOLVERS: dict[str, tuple[Solver, int]] = {
@@ -114,7 +115,8 @@ def lines(measured: Errors) -> Any:
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for name in SOLVERS:
-        axes.loglog(EVALUATIONS, [measured[name, n].mean for n in EVALUATIONS], "o-", label=name)
+        axes.semilogy(EVALUATIONS, [measured[name, n].mean for n in EVALUATIONS], "o-", label=name)
+    log_axis(axes, EVALUATIONS)
     axes.set_xlabel("evaluations of the network")
     axes.set_ylabel("RMS distance to the fine solution")
     axes.legend()

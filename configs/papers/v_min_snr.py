@@ -29,6 +29,7 @@ from ldm.diffusion.weighting import Weighting
 from ldm.papers.bench import Bench, Study
 from ldm.papers.digit_models import digit_recipe, distance, draw, floor, sheet
 from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.steps import log_axis
 from ldm.recipe import Recipe
 from ldm.training import OptimConfig
 
@@ -206,7 +207,7 @@ def curves(measured: dict[str, Measured], kinds: list[str]) -> Any:
             marker="o",
             label=kind,
         )
-    axes.set_xscale("log")
+    log_axis(axes, LENGTHS)
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
     axes.set_ylabel("energy distance to unseen digits")

@@ -39,6 +39,7 @@ from ldm.papers.bench import Bench, Study
 from ldm.papers.findings import Finding, Measured, Table
 from ldm.papers.schedules import gaussian_finding, schedule_findings
 from ldm.papers.small import digit_unet
+from ldm.papers.steps import log_axis
 from ldm.recipe import Recipe
 from ldm.samplers import Sampler
 from ldm.stage import PixelCodec, StageConfig
@@ -206,7 +207,8 @@ def step_figure(found: dict[int, Measured], limit: Measured) -> Any:
     errors = [value.error or 0.0 for value in found.values()]
     axes.errorbar(list(found), means, errors, marker="o", label="T steps")
     axes.axhline(limit.mean, linestyle="--", color="grey", label="continuous")
-    axes.set(xlabel="T", ylabel="bits a dimension", xscale="log")
+    axes.set(xlabel="T", ylabel="bits a dimension")
+    log_axis(axes, list(found))
     axes.legend()
     return figure
 

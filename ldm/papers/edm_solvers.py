@@ -39,6 +39,7 @@ from ldm.papers.digit_models import real
 from ldm.papers.exact import Exact
 from ldm.papers.findings import Finding, Measured, Rows, Table
 from ldm.papers.measures import energy_distance, typical
+from ldm.papers.steps import log_axis
 
 SPREAD = 0.1
 """Deviation of each digit's Gaussian, in pixels of [-1, 1]."""
@@ -182,7 +183,8 @@ def lines(measured: dict[tuple[str, int], Measured]) -> Any:
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for name in WAYS:
-        axes.loglog(EVALUATIONS, [measured[name, n].mean for n in EVALUATIONS], "o-", label=name)
+        axes.semilogy(EVALUATIONS, [measured[name, n].mean for n in EVALUATIONS], "o-", label=name)
+    log_axis(axes, EVALUATIONS)
     axes.set_xlabel("evaluations of the denoiser")
     axes.set_ylabel("distance to the fine solution, median")
     axes.legend(fontsize=8)

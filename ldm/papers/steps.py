@@ -1,4 +1,4 @@
-"""Measurements over the number of steps: a table and a figure with a row or line a name."""
+"""Measurements over a number (of steps, of images): tables and figures, a row or line a name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ldm.papers.findings import Measured, Rows
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Grid = dict[tuple[str, int], Measured]
@@ -29,8 +30,14 @@ def drawn(found: Grid, names: Sequence[str], counts: Sequence[int], what: str) -
         values = [found[name, n] for n in counts]
         errors = [v.error or 0.0 for v in values]
         axes.errorbar(counts, [v.mean for v in values], errors, marker="o", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=what)
-    axes.set_xticks(counts, [str(n) for n in counts])
-    axes.set_xticks([], minor=True)
+    axes.set(yscale="log", xlabel="steps", ylabel=what)
+    log_axis(axes, counts)
     axes.legend()
     return figure
+
+
+def log_axis(axes: Axes, values: Sequence[float], form: str = "{:,}") -> None:
+    """A logarithmic x with a mark at each measured value and at no other."""
+    axes.set_xscale("log")
+    axes.set_xticks(values, [form.format(n) for n in values])
+    axes.set_xticks([], minor=True)

@@ -28,7 +28,7 @@ from ldm.training import LoopConfig, OptimConfig
 CLIP = ClipTaskConfig(
     embed_dim=WIDTH,
     image_size=SIDE,
-    patch_size=4,
+    patch_size=2,
     vision_width=64,
     vision_layers=2,
     vision_head_width=32,
@@ -61,7 +61,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             task=ClipTraining(clip=CLIP),
             data=Shapes(terse=0.25, batch_size=128),
             optim=OptimConfig(lr=2e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=2_000),
-            loop=LoopConfig(images=60_000, ema_half_life=2_000),
+            loop=LoopConfig(images=200_000, ema_half_life=2_000),
         ),
         "diffusion_prior": Recipe(
             task=StageTraining(
@@ -77,7 +77,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, weight_decay=0.06, warmup_images=1_000),
-            loop=LoopConfig(images=48_000, ema_half_life=2_000),
+            loop=LoopConfig(images=120_000, ema_half_life=2_000),
         ),
         "autoregressive_prior": Recipe(
             task=ArPriorTraining(
@@ -85,7 +85,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, weight_decay=0.06, warmup_images=1_000),
-            loop=LoopConfig(images=48_000, ema_half_life=2_000),
+            loop=LoopConfig(images=120_000, ema_half_life=2_000),
         ),
         "decoder": Recipe(
             task=StageTraining(
@@ -107,7 +107,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
             ),
             data=data,
             optim=OptimConfig(lr=2e-3, warmup_images=1_000),
-            loop=LoopConfig(images=160_000, ema_half_life=4_000),
+            loop=LoopConfig(images=300_000, ema_half_life=4_000),
         ),
     }
 
@@ -115,8 +115,7 @@ def recipes(clip_folder: str | None = None) -> dict[str, Recipe]:
 def run(bench: Bench) -> list[Finding]:
     """The priors, then what a decoder makes of embeddings."""
     folder = bench.runs / f"clip-x{bench.scale:g}"
-    if not folder.exists():
-        bench.train(recipes()["clip"], "clip").save(folder)
+    bench.train(recipes()["clip"], "clip").save(folder)
     plans = recipes(str(folder))
     parts: list[Parts] = [trained(bench, plans, seed) for seed in bench.seeds]
     return [*unclip_priors.findings(bench, parts), *unclip_pictures.findings(bench, parts)]

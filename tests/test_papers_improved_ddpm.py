@@ -9,16 +9,14 @@ import torch
 
 from configs.papers.improved_ddpm import COSINE, LINEAR
 from ldm.diffusion import CosineChain, Eps, LinearChain
-from ldm.papers.loss_noise import relative_noise
+from ldm.papers.loss_noise import spread
 
 
-def test_noise_of_a_gradient_is_its_deviation_over_its_length() -> None:
+def test_noise_of_a_gradient_is_its_spread_about_the_mean() -> None:
     generator = torch.Generator().manual_seed(0)
-    mean = torch.zeros(400)
-    mean[0] = 2.0
-    slopes = mean + 0.5 * torch.randn(300, 400, generator=generator)
-    assert relative_noise(slopes) == pytest.approx(0.5 * 400**0.5 / 2.0, rel=0.05)
-    assert relative_noise(3 * slopes) == pytest.approx(relative_noise(slopes), rel=1e-4)
+    noise = 0.5 * torch.randn(300, 400, generator=generator)
+    assert spread(noise) == pytest.approx(0.5 * 400**0.5, rel=0.05)
+    assert spread(3 * noise + 7.0) == pytest.approx(3 * spread(noise), rel=1e-4)
 
 
 def test_the_cosine_differs_from_the_published_one_in_its_last_step_alone() -> None:

@@ -57,7 +57,7 @@ NAMES = {
 def recipes() -> dict[str, Recipe]:
     """Losses on the cosine schedule, and two of them on the linear one."""
     learned: dict[str, Any] = {"head": VarianceHead(), "network": digit_mlp(out_channels=2)}
-    images = 120_000
+    images = 360_000
     return {
         "simple": digit_recipe(COSINE, Eps(), SIMPLE, images=images),
         "hybrid": digit_recipe(COSINE, Eps(), HYBRID, images=images, **learned),

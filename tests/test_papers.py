@@ -131,6 +131,17 @@ def test_seeds_that_give_no_standard_error_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("module", ["matplotlib", "sklearn"])
+def test_nothing_is_trained_where_a_page_could_not_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setattr(run, "study", lambda name: Study(name, "A", "About.", found))
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name != module or None)
+    with pytest.raises(ConfigError, match=f"need {run.PACKAGES[module]}, not installed: pip"):
+        run.reproduce(["dit"], tmp_path / "results", tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_rehearsal_does_not_replace_a_measured_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import logging
 import math
@@ -18,6 +19,8 @@ from ldm.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 MODULE = "configs.papers"
+PACKAGES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+"""Module and package of the extra `papers`."""
 
 
 def names() -> list[str]:
@@ -62,10 +65,11 @@ def reproduce(
     interrupted one goes on from the checkpoints of its trainings.
 
     Raises:
-        ConfigError: a scale or seeds that measure nothing, or a page that is there and was made
-            otherwise; nothing has been trained then.
+        ConfigError: a scale or seeds that measure nothing, a page that is there and was made
+            otherwise, or a package that is missing; nothing has been trained then.
     """
     check(scale, seeds)
+    check_packages()
     chosen = names() if list(wanted) == ["all"] else list(wanted)
     studies = {name: study(name) for name in chosen}
     there = [
@@ -91,6 +95,15 @@ def check(scale: float, seeds: tuple[int, ...]) -> None:
         raise ConfigError(
             "seeds are two different numbers or more, from 0 up, for a verdict needs a standard "
             f"error over trainings; given: {', '.join(map(str, seeds)) or 'none'}"
+        )
+
+
+def check_packages() -> None:
+    """Refuse to train what could not be judged or drawn in the end."""
+    missing = [name for module, name in PACKAGES.items() if not importlib.util.find_spec(module)]
+    if missing:
+        raise ConfigError(
+            f"studies need {' and '.join(missing)}, not installed: pip install 'ldm[papers]'"
         )
 
 

@@ -87,7 +87,7 @@ def recipe(task: StageTraining | ScheduleTraining) -> Recipe:
         task=task,
         data=Digits(batch_size=32),
         optim=OptimConfig(lr=2e-3, warmup_images=2_000),
-        loop=LoopConfig(images=32_000, ema_half_life=1_000),
+        loop=LoopConfig(images=64_000, ema_half_life=1_000),
     )
 
 

@@ -150,7 +150,7 @@ def variance(spread: dict[str, Measured], figure: str) -> Finding:
         f"{straight_line} linear in log-SNR and {spread['alpha-cosine']} with the cosine, the "
         "same network and ends",
         holds=learned.below(straight_line),
-        if_not="A short training leaves the learned interior near the straight line (see the figure).",
+        if_not="A short training leaves the learned interior near the straight line.",
         figures=(figure,),
         comment="The interior is a second player of the training loop with the square of the loss "
         "as its own; the network and the ends follow the bound.",

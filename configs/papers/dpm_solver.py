@@ -23,6 +23,7 @@ from ldm.diffusion import (
 from ldm.papers.bench import Bench, Study
 from ldm.papers.digit_models import digit_recipe, draw, sheet
 from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.measures import rms
 from ldm.papers.steps import log_axis
 from ldm.recipe import Recipe
 
@@ -58,7 +59,7 @@ def errors_of(bench: Bench, seed: int) -> dict[tuple[str, int], float]:
     for name, (solver, cost) in SOLVERS.items():
         for evaluations in EVALUATIONS:
             drawn = draw(task, solver, LogSnrGrid(), evaluations // cost, n)
-            errors[name, evaluations] = float((drawn - fine).square().mean().sqrt())
+            errors[name, evaluations] = rms(drawn - fine)
     return errors
 
 

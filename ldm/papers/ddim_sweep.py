@@ -10,6 +10,7 @@ from ldm.diffusion import Ancestral, Ddim, FixedLarge, Solver
 from ldm.papers.bench import Bench
 from ldm.papers.digit_chain import bytes_of, digits, distance, draw, steps
 from ldm.papers.findings import Finding, Measured, Table
+from ldm.papers.measures import rms
 from ldm.papers.steps import drawn, rows_of
 
 SOLVERS: dict[str, Solver] = {
@@ -76,7 +77,7 @@ def consistency(bench: Bench, tasks: list[Any]) -> Finding:
 
     def apart(task: Any, solver: Solver) -> float:
         few, many = (draw(task, solver, steps(process, c), n, clip=False) for c in (10, 100))
-        return float((few - many).square().mean().sqrt())
+        return rms(few - many)
 
     found = {
         name: Measured.over([apart(task, SOLVERS[name]) for task in tasks])

@@ -18,7 +18,7 @@ from ldm.data.batch import Batch
 from ldm.diffusion.noise import Noise
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Table
-from ldm.papers.measures import DigitJudge, energy_distance
+from ldm.papers.measures import DigitJudge, energy_distance, rms
 
 TITLES = {
     "pixel": "Stage 1, pixels",
@@ -101,7 +101,7 @@ def translated(bench: Bench, tasks: Sequence[Any], test: Batch, name: str) -> Fi
     rows = []
     for task in tasks:
         y = sampled(task, few)
-        apart = [float((y - v).square().mean().sqrt()) for v in (x, x.roll(1, 0))]
+        apart = [rms(y - v) for v in (x, x.roll(1, 0))]
         rows.append((*apart, judge.accuracy(eights(y), label)))
     right, other, accuracy = (Measured.over(list(v)) for v in zip(*rows, strict=True))
     shown = few.take(10)

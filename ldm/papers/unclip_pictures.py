@@ -20,6 +20,7 @@ from ldm.diffusion import Noise
 from ldm.diffusion.slerp import slerp
 from ldm.papers.bench import Bench
 from ldm.papers.findings import Finding, Measured, Rows, Table
+from ldm.papers.measures import rms
 from ldm.papers.shape_judge import judge
 from ldm.papers.shape_samples import SHAPE, varied
 from ldm.papers.unclip_parts import Parts, shown
@@ -202,7 +203,7 @@ def returned(part: Parts, n: int) -> tuple[float, float, float]:
         part.from_noise(other, true.z),
         part.from_noise(noised, true.z.roll(1, dims=0)),
     )
-    first, second, third = (float((x - true.x0).square().mean().sqrt()) for x in drawn)
+    first, second, third = (rms(x - true.x0) for x in drawn)
     return first, second, third
 
 

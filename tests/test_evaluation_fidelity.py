@@ -453,13 +453,16 @@ def test_a_model_that_draws_the_wrong_pictures_is_further_off(
     assert section.protocol["network"]["weights"] == "ab" * 8
 
 
-def test_the_judges_features_of_real_pictures_serve(real: RealPictures, tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [128, 160])
+def test_the_judges_features_of_real_pictures_serve(
+    real: RealPictures, tmp_path: Path, side: int
+) -> None:
     few = RealPictures(real.items[:5], "few")
-    pipe: Any = SimpleNamespace(image_size=128, device=torch.device("cpu"))
+    pipe: Any = SimpleNamespace(image_size=side, device=torch.device("cpu"))
     bench, network = Bench(pipe, few, Options(quiet=True, cache=tmp_path)), load_network()
     features = part._real_features(bench, network, [3, 1])
     assert features.shape == (2, 2280)
-    torch.testing.assert_close(features, network(few.images([3, 1], 128)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features, network(few.images([3, 1], side)), rtol=1e-3, atol=1e-3)
 
 
 # 6. Drawing many

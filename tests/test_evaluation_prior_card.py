@@ -22,8 +22,8 @@ from ldm.evaluation.figures import median_figure
 from ldm.evaluation.real import RealPictures, load_real
 from ldm.evaluation.section import Bench, Options
 from ldm.networks.prior import PriorConfig
+from ldm.pca import principal
 from ldm.pipeline import TextToImage
-from ldm.principal import principal
 from ldm.samplers import Sampler
 from ldm.stage import EmbeddingCodec, Stage, StageConfig
 

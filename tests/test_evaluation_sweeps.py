@@ -28,7 +28,7 @@ from ldm.pipeline import TextToImage
 from ldm.samplers import SOLVERS, Sampler, solver_named
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
-FIT = Fit(pictures=64, steps=60, batch=32, widths=(16, 32))
+FIT = Fit(pictures=64, steps=60, batch=32, width=32, depth=1)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_the_sections_of_steps_measure_what_they_say(bench: Bench) -> None:
 
 def test_the_prompts_are_shown_with_their_scores(bench: Bench) -> None:
     asked = ("a red apple, noto style", "a crown, fluent style", "a star, fxemoji style")
-    section = prompts.evaluate(bench, asked)
+    section = prompts.evaluate(bench, {"prompts": asked})
     check(section)
     assert list(section.rows) == [*asked, prompts.OTHERS]
     text = bench.pipe.clip.text([asked[1]]).pooled
@@ -281,4 +281,4 @@ def test_unknown_names_and_empty_plans_are_refused(bench: Bench) -> None:
     with pytest.raises(RequestError, match="1 evaluation"):
         steps.Plan(evaluations=())
     with pytest.raises(RequestError, match="each of them once"):
-        prompts.evaluate(bench, ["a crown", "a crown"])
+        prompts.evaluate(bench, {"prompts": ["a crown", "a crown"]})

@@ -1,13 +1,16 @@
-"""Several captions for one picture, so that a prompt need not follow one form."""
+"""Several captions for one image, so that a prompt need not follow one form."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
+from ldm.data.wordnet import Words
+
 _PLURAL_LOOKALIKES = ("ss", "us", "is", "os")
 _LINKS = (" with ", " of ", " in ", " on ", " without ", " between ", " and ", " holding ")
 _CONSONANT_VOWELS = ("uni", "use", "uk", "one", "eu", "ufo")
+_MOST = 7  # captions with the style, and as many without
 _NO_ARTICLE = ("keycap", "zzz", "santa claus", "mrs. claus", "mount fuji", "tokyo tower")
 
 
@@ -23,30 +26,44 @@ def with_article(name: str) -> str:
 
 
 def captions(
-    name: str, style: str, *, synonyms: Sequence[str] = (), tags: Sequence[str] = ()
+    name: str,
+    style: str,
+    *,
+    synonyms: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    words: Words | None = None,
 ) -> list[str]:
-    """Captions of a picture of `name` in `style`; the first is the default one.
+    """Captions of an image of `name` in `style`, at most 14; the first is the default one.
 
-    About half of them tell the style. Which synonyms and tags appear is drawn from a hash of
-    name and style, so that it is the same on every machine.
+    About half of them tell the style. Which synonyms, tags and words of WordNet appear is drawn
+    from a hash of name and style, so that it is the same on every machine.
     """
-    thing = with_article(name)
+    thing, found = with_article(name), words or Words()
+    salt = f"{style}|{name}"
+    alike = _pick([*found.synonyms, *found.hyponyms], salt, 2)
+    nouns = _pick(found.nouns, salt, 2)
+    kinds = _pick(found.hypernyms, salt, 1)
+    others = _pick([s for s in synonyms if s.lower() != name.lower()], salt, 2)
+    extra = _pick([t for t in tags if t not in name.lower()], f"{name}|{style}", 4)
     with_style = [
         f"{thing}, {style} style",
         f"{style} emoji of {thing}",
-        f"{name} in {style} style",
         f"{style} {name}",
+        *(f"{with_article(w)}, {style} style" for w in (*alike[-1:], *nouns[-1:], *others[-1:])),
+        *(f"{thing}, {w}, {style} style" for w in extra[-1:]),
+        f"{name} in {style} style",
     ]
-    without = [name, thing, f"an emoji of {thing}"]
-    others = _pick([s for s in synonyms if s.lower() != name.lower()], f"{style}|{name}", 2)
-    words = _pick([t for t in tags if t not in name.lower()], f"{name}|{style}", 4)
-    if others:
-        without.append(others[0])
-        with_style.append(f"{with_article(others[-1])}, {style} style")
-    if words:
-        without.append(f"{name}, {', '.join(words[:2])}")
-        with_style.append(f"{thing}, {words[-1]}, {style} style")
-    return list(dict.fromkeys(with_style + without))
+    without = [
+        name,
+        thing,
+        *(with_article(w) for w in (*alike[:1], *nouns[:1])),
+        *(f"{thing}, {w}" for w in kinds),
+        *others[:1],
+        *([f"{name}, {', '.join(extra[:2])}"] if extra else []),
+        f"an emoji of {thing}",
+    ]
+    told, untold = (list(dict.fromkeys(c))[:_MOST] for c in (with_style, without))
+    return told + [c for c in untold if c not in told]
 
 
 def _is_plural(name: str) -> bool:

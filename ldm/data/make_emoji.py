@@ -61,7 +61,9 @@ def make_emoji(job: EmojiJob) -> dict[str, Manifest]:
 def _sample(picture: Picture) -> Sample:
     concept = picture.concept
     words = _WORDS[picture.style]
-    texts = captions(concept.name, words, synonyms=concept.synonyms, tags=concept.tags)
+    texts = captions(
+        concept.name, words, synonyms=concept.synonyms, tags=concept.tags, words=concept.words
+    )
     meta = {
         "name": concept.name,
         "style": picture.style,

@@ -11,6 +11,7 @@ b batch; s side in pixels; c channels of content (1280); d channels of style (12
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ NAME = "EfficientNet-lite0"
 WIDTH = 1280
 STYLE_STAGES = 3
 SIDE = 128
+COARSE_SIDE = 32
 RUN = 16
 """Pictures at once: their maps stay in a CPU's cache (two cores: 200 a second, 128 with 64)."""
 
@@ -46,17 +48,74 @@ class Seen(NamedTuple):
         return Seen(self.content[list(places)], self.style[list(places)])
 
 
-class Extractor:
-    """uint8 [b 3 s s] -> features [b c+d], content before style.
+@dataclass(frozen=True)
+class View:
+    """How images are shown to the network, and from where the cosine of contents is measured.
 
-    Pictures of another side than 128 are resized to it, antialiased bicubic.
+    Attributes:
+        name: what it is called; label: what rows of this view have behind their names.
+        shown, measured: the same for protocols.
+        show: values in 0..255 [b 3 s s] -> the same [b 3 128 128].
+        origin: content of the real images [m c] -> what is subtracted before a cosine, [c].
+    """
+
+    name: str
+    label: str
+    shown: str
+    measured: str
+    show: Callable[[Tensor], Tensor]
+    origin: Callable[[Tensor], Tensor]
+
+    def told(self) -> dict[str, str]:
+        """For protocols."""
+        return {"input": self.shown, "cosine": self.measured}
+
+
+def _resized(x: Tensor) -> Tensor:
+    if x.shape[-1] == SIDE:
+        return x
+    return F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
+
+
+def _reduced(x: Tensor) -> Tensor:
+    small = F.adaptive_avg_pool2d(x, COARSE_SIDE)
+    return F.interpolate(small, (SIDE, SIDE), mode="bicubic").clamp(0, 255)
+
+
+SHARP = View(
+    name="full sharpness",
+    label="",
+    shown=f"{SIDE} px, antialiased bicubic, [-1, 1]",
+    measured="of features as they are",
+    show=_resized,
+    origin=lambda content: torch.zeros_like(content[0]),
+)
+COARSE = View(
+    name=f"at {COARSE_SIDE} px",
+    label=f", at {COARSE_SIDE} px",
+    shown=f"{COARSE_SIDE} px by averaging areas, then {SIDE} px, bicubic, [-1, 1]",
+    measured="of features less the mean of those of all real images",
+    show=_reduced,
+    origin=lambda content: content.mean(dim=0),
+)
+VIEWS = (SHARP, COARSE)
+"""Sharp tells whether an image is as crisp as a real one too; coarse, only what it shows."""
+
+
+class Extractor:
+    """uint8 [b 3 s s] -> features [b c+d], content before style, of images as `view` shows them.
 
     Raises:
         RequestError: the weights are not installed or damaged.
     """
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        weights: Path | None = None,
+        device: torch.device | str = "cpu",
+        view: View = SHARP,
+    ) -> None:
+        self.device, self.view = torch.device(device), view
         try:
             self.path = default_weights() if weights is None else weights
             trunk = EfficientNetLite0(len(STAGES), self.path)
@@ -72,7 +131,7 @@ class Extractor:
             "weights": sha256_of(self.path)[:16],
             "content": f"{WIDTH} channels before the classifier, averaged over the picture",
             "style": f"mean and standard deviation of each channel, last {STYLE_STAGES} stages",
-            "input": f"{SIDE} px, antialiased bicubic, [-1, 1]",
+            "input": self.view.shown,
         }
 
     @torch.inference_mode()
@@ -85,9 +144,7 @@ class Extractor:
         return torch.cat([self._run(run).cpu() for run in image.split(RUN)])
 
     def _run(self, image: Tensor) -> Tensor:
-        x = image.to(self.device).float()
-        if x.shape[-1] != SIDE:
-            x = F.interpolate(x, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 255)
+        x = self.view.show(image.to(self.device).float())
         maps = self._trunk(x / 127.5 - 1)[-STYLE_STAGES:]
         content = self._head(maps[-1]).mean(dim=(2, 3))
         means, spreads = [m.mean(dim=(2, 3)) for m in maps], [m.std(dim=(2, 3)) for m in maps]

@@ -96,7 +96,7 @@ def by_clip(bench: Bench) -> Way:
     def sampler(plain: Sampler, scale: float, told: Told) -> Pulled:
         def pull(denoise: Denoise, process: Process) -> Denoise:
             def see(x: Tensor, t: Tensor) -> Tensor:
-                picture = pipe.space.decode(denoise(x, t).x0) / 2 + 0.5
+                picture = pipe.decoder.codec.decode(denoise(x, t).x0) / 2 + 0.5
                 return pipe.clip.image_with_gradient(255 * picture)
 
             guided = clip_guidance(denoise, process, see, told.text, scale, LOGIT_SCALE)

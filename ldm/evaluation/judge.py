@@ -1,7 +1,8 @@
 """The judge: is a picture in the asked style, and does it show the asked concept?
 
 Style: a linear probe on style features of real train pictures. Concept: the nearest real picture
-of the asked style by content features. n pictures; m real pictures; c, d features (see `Seen`)
+of the asked style by content features. n pictures; m real pictures; k concepts; c, d features (see
+`Seen`)
 """
 
 from __future__ import annotations
@@ -79,13 +80,25 @@ class Judge:
     """Compares pictures with real ones by the cosine of their features."""
 
     def __init__(
-        self, probe: StyleProbe, gallery: Tensor, concepts: Sequence[str], styles: Sequence[str]
+        self,
+        probe: StyleProbe,
+        gallery: Tensor,
+        concepts: Sequence[str],
+        styles: Sequence[str],
+        origin: Tensor | None = None,
     ) -> None:
-        """`gallery`: content features [m c] of real pictures, with their concepts and styles."""
+        """`gallery`: content features [m c] of real pictures, with their concepts and styles.
+
+        `origin` [c] is subtracted from all content features before their cosine.
+        """
         self.probe = probe
-        self.gallery = F.normalize(gallery, dim=1)
+        self.origin = torch.zeros_like(gallery[0]) if origin is None else origin
+        self.gallery = self._directions(gallery)
         self.concepts, self.styles = list(concepts), list(styles)
         self.plain = [without_skin_tone(c) for c in concepts]
+        self.names = tuple(sorted(set(self.plain)))
+        number = {name: i for i, name in enumerate(self.names)}
+        self._numbers = torch.tensor([number[name] for name in self.plain])
 
     def __call__(self, seen: Seen, concepts: Sequence[str], styles: Sequence[str]) -> Verdicts:
         """Judge pictures that should show `concepts` in `styles`, from their features."""
@@ -95,6 +108,17 @@ class Judge:
             style,
             self._ranks(seen.content, concepts, styles, self.concepts),
             self._ranks(seen.content, plain, styles, self.plain),
+        )
+
+    def by_concept(self, content: Tensor) -> Tensor:
+        """Cosine [n k] of content features [n c] to the nearest real image of each of `names`.
+
+        Of any style: a concept has one vote, however many images show it.
+        """
+        similarity = self._directions(content) @ self.gallery.T
+        nearest = similarity.new_full((len(content), len(self.names)), -torch.inf)
+        return nearest.scatter_reduce_(
+            1, self._numbers.expand(len(content), -1), similarity, "amax"
         )
 
     def chance(
@@ -109,12 +133,15 @@ class Judge:
         cases = self._cases(asked, styles, names)
         return torch.cat([chance(right, k) for _, _, right in cases]).mean().item()
 
+    def _directions(self, content: Tensor) -> Tensor:
+        return F.normalize(content - self.origin, dim=1)
+
     def _ranks(
         self, features: Tensor, asked: Sequence[str], styles: Sequence[str], names: Sequence[str]
     ) -> Tensor:
         found = torch.empty(len(features), dtype=torch.long)
         for rows, places, right in self._cases(asked, styles, names):
-            similarity = F.normalize(features[rows], dim=1) @ self.gallery[places].T
+            similarity = self._directions(features[rows]) @ self.gallery[places].T
             found[rows] = ranks(similarity, right)
         return found
 

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoencoder.posterior import DiagonalGaussian
 from ldm.conditioning.cond import Cond
 from ldm.data.batch import Batch
-from ldm.diffusion.bounds import GaussianDecoder, sum_flat
 from ldm.diffusion.noise import Noise
 from ldm.evaluation.cache import cached, digest
 from ldm.evaluation.coding import Bound, FirstStep, held_logsnr, latent_bits_bound
@@ -35,9 +33,9 @@ TOLD = (CAPTION, IMAGINED, NOTHING, TRUE)
 class Pictures:
     """Pictures of a split as the parts of the model see them.
 
-    images: uint8 [n 3 s s]; latents: [n c h w], drawn from the posterior and normalised; log_q:
+    images: uint8 [n 3 s s]; latents: x0 [n ...] drawn from the posterior; log_q:
     log density [n] of those draws and spread: root mean square of the posterior's standard
-    deviations, both in normalised units.
+    deviations, both in units of x0.
     """
 
     places: list[int]
@@ -59,25 +57,23 @@ def pictures_of(bench: Bench, split: str, count: int) -> Pictures:
     """The first `count` of the pairs that can be asked of a split, encoded."""
     places = choose(bench.real, split, count, bench.options.seed)
     images = bench.originals(places)
-    posterior = DiagonalGaussian(bench.over(images, bench.moments, "encoding"))
-    std = bench.pipe.space.statistics(posterior.mean)[1]
+    moments = bench.over(images, bench.moments, "encoding")
     generator = torch.Generator().manual_seed(derived_seed(bench.options.seed, split))
-    latents = bench.pipe.space.from_moments(posterior.moments, generator)
-    mean = bench.pipe.space.from_moments(posterior.moments)
-    logvar = posterior.logvar - 2 * std.log()
+    codec: Any = bench.pipe.decoder.codec
+    drawn = codec.draw(moments, generator)
     return Pictures(
         places,
         tuple(bench.real[i].caption for i in places),
         images,
-        latents.to(bench.pipe.device),
-        -sum_flat(GaussianDecoder()(latents, mean, logvar).double()),
-        logvar.exp().mean().sqrt().item(),
+        drawn.x0.to(bench.pipe.device),
+        drawn.log_q,
+        drawn.spread,
     )
 
 
-def decoded(bench: Bench, latents: Tensor) -> Tensor:
-    """Normalised latents [n c h w] as pictures, uint8 [n 3 s s]."""
-    return bench.over(latents, bench.decoded, "decoding")
+def decoded(bench: Bench, x0: Tensor) -> Tensor:
+    """x0 [n ...] as images, uint8 [n 3 s s]."""
+    return bench.over(x0, bench.decoded, "decoding")
 
 
 def measured(bench: Bench) -> dict[str, Bound]:

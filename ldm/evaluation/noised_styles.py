@@ -22,8 +22,7 @@ from ldm.diffusion.guidance import LogProb
 from ldm.errors import RequestError, suggest
 from ldm.evaluation.cache import cached
 from ldm.evaluation.section import Bench
-from ldm.networks.encoder import EncoderConfig
-from ldm.networks.unet import UNetConfig
+from ldm.networks.flat import FlatEncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +33,19 @@ class Fit:
     steps: int = 240
     batch: int = 96
     rate: float = 1e-3
-    widths: tuple[int, int] = (64, 96)
+    width: int = 512
+    depth: int = 3
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class _FromMoments:
-    """The codec of a model's latents, for a classifier that is never saved."""
+class _Given:
+    """The codec of a model, for a classifier that is never saved."""
 
-    latents: codec.Latents
+    given: codec.Codec
 
     def build(self, latents: codec.Latents | None) -> codec.Codec:
-        return self.latents
+        return self.given
 
 
 class NoisedStyles:
@@ -76,7 +76,7 @@ class NoisedStyles:
         return cls(network, styles, fit, accuracy)
 
     def log_prob(self, styles: Sequence[str]) -> LogProb:
-        """log p(style | x_t) [b] for b asked styles, as a function of (x_t [b z h w], t [b]).
+        """log p(style | x_t) [b] for b asked styles, as a function of (x_t [b ...], t [b]).
 
         Raises:
             RequestError: a style that no train picture has.
@@ -92,23 +92,21 @@ class NoisedStyles:
 
     def describe(self) -> dict[str, Any]:
         """For protocols: how it was made."""
-        return asdict(self.fit) | {"widths": list(self.fit.widths)}
+        return asdict(self.fit)
 
 
 def _untrained(bench: Bench, classes: int, fit: Fit) -> NoisyClassifier:
-    stage, space = bench.pipe.decoder, bench.pipe.space
-    trunk = UNetConfig(
-        in_channels=space.model.config.latent_channels,
-        out_channels=classes,
-        channels=fit.widths,
-        blocks_per_level=1,
-        attention_levels=(1,),
-        head_dim=32,
-        norm_groups=16,
+    stage, side = bench.pipe.decoder, bench.pipe.image_size
+    network = FlatEncoderConfig(
+        shape=stage.codec.shape(side, side),
+        out_dim=classes,
+        width=fit.width,
+        depth=fit.depth,
+        timed=True,
     )
     settings = ClassifierConfig(
-        codec=_FromMoments(codec.Latents(space)),
-        network=EncoderConfig(trunk=trunk, grid=bench.pipe.image_size // space.model.factor),
+        codec=_Given(stage.codec),
+        network=network,
         process=stage.denoiser.process,
         input_scale=stage.config.input_scale,
         time_embed=stage.config.time_embed,

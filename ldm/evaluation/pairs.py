@@ -52,6 +52,17 @@ def in_another_style(
     return [partner(place) for place in places]
 
 
+def some_of(
+    pictures: Sequence[RealPicture], places: Sequence[int], count: int, seed: int
+) -> list[int]:
+    """At most `count` of the places, drawn by the seed, whatever the order of the files."""
+
+    def drawn(place: int) -> bytes:
+        return _draw(seed, "some", pictures[place].concept, pictures[place].style)
+
+    return sorted(places, key=drawn)[:count]
+
+
 def derangement(n: int, seed: int) -> list[int]:
     """A permutation of 0..n-1 that leaves nothing in its place; n is at least 2."""
     order = sorted(range(n), key=lambda i: _draw(seed, "derangement", str(i)))

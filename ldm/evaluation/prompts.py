@@ -1,8 +1,8 @@
-"""A dozen plain prompts, four pictures of each: what the model does, for people to look at."""
+"""A dozen plain prompts and some new combinations, four images of each, for people to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,30 +13,42 @@ from ldm.evaluation.figures import Figure, mean_figure
 from ldm.evaluation.grids import sheet
 from ldm.evaluation.section import Bench, Section
 
-PROMPTS = (
-    "a red apple, noto style",
-    "a red apple, openmoji style",
-    "a grinning face, twemoji style",
-    "a grinning face, fluent style",
-    "a crying cat, noto style",
-    "a red heart, emojione style",
-    "a green leaf, twemoji style",
-    "a sailboat, fluent style",
-    "a yellow star, fxemoji style",
-    "a house with a garden, noto style",
-    "a police car, openmoji style",
-    "the flag of Japan, twemoji style",
+PLAIN = (
+    "a red apple",
+    "a cat",
+    "a car",
+    "a pizza",
+    "an octopus",
+    "a house",
+    "a smiling face",
+    "a guitar",
+    "a tree",
+    "a snowman",
+    "the flag of France",
+    "a bicycle",
 )
+NEW = (
+    "a blue apple",
+    "a green cat, openmoji style",
+    "a pink octopus, noto style",
+    "a black snowman, twemoji style",
+    "a pizza with a smiling face, fluent style",
+    "a purple banana, emojione style",
+)
+"""What no training image shows."""
+PROMPTS = {"prompts": PLAIN, "prompts-new": NEW}
+"""By the names of their grids."""
 SEEDS = 4
 OTHERS = "pictures of the other prompts"
 
 
-def evaluate(bench: Bench, prompts: Sequence[str] = PROMPTS) -> Section:
-    """A sheet of the prompts, and how well CLIP finds each in its pictures.
+def evaluate(bench: Bench, groups: Mapping[str, Sequence[str]] = PROMPTS) -> Section:
+    """A sheet of each group of prompts, and how well CLIP finds each prompt in its images.
 
     Raises:
         RequestError: fewer than two prompts, or one twice.
     """
+    prompts = [prompt for group in groups.values() for prompt in group]
     if len(prompts) < 2 or len(set(prompts)) < len(prompts):
         raise RequestError(f"{len(prompts)} prompts: give two or more, each of them once")
     options, n = bench.options, len(prompts)
@@ -49,13 +61,14 @@ def evaluate(bench: Bench, prompts: Sequence[str] = PROMPTS) -> Section:
         prompt: {"CLIP score": mean_figure(scores[i, i])} for i, prompt in enumerate(prompts)
     }
     rows[OTHERS] = {"CLIP score": mean_figure(others)}
+    parts = images.split([len(group) for group in groups.values()])
     return Section(
-        title="Plain prompts",
+        title="Prompts to look at",
         notes=(
             f"Each prompt with seeds {bench.options.seed} to {bench.options.seed + SEEDS - 1}, in "
-            "the rows of the grid from above; none was chosen. CLIP score: 100 times the cosine to "
-            "the prompt by the model's own CLIP, over the pictures; the intervals are those of "
-            f"{SEEDS} pictures. The last row gives each prompt the pictures of all others.",
+            "the rows of its grid from above; none was chosen. CLIP score: 100 times the cosine to "
+            "the prompt by the model's own CLIP, over the images; the intervals are those of "
+            f"{SEEDS} images. The last row gives each prompt the images of all others.",
         ),
         protocol={
             "prompts": len(prompts),
@@ -64,8 +77,11 @@ def evaluate(bench: Bench, prompts: Sequence[str] = PROMPTS) -> Section:
             "settings": settings,
         },
         rows=rows,
-        grids={"prompts": sheet(list(images.transpose(0, 1)), prompts, columns=6)},
-        shown={"prompts": tuple(prompts)},
+        grids={
+            name: sheet(list(part.transpose(0, 1)), group, columns=6, largest=None)
+            for (name, group), part in zip(groups.items(), parts, strict=True)
+        },
+        shown={name: tuple(group) for name, group in groups.items()},
     )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ldm.errors import ConfigError, RequestError, suggest
 from ldm.evaluation.cards import Card, load, table_line
+from ldm.evaluation.features import VIEWS, View
 from ldm.evaluation.figures import Figure
 
 MARKS = ("<!-- figures: python scripts/evaluate.py readme -->", "<!-- end of figures -->")
@@ -33,7 +34,33 @@ class Main(NamedTuple):
 
 
 FIRST = "picture → caption @1"
-FIVE, CEILING = "concept top-5", "heldout: real through the autoencoder (ceiling)"
+FIVE, GENERATED, CEILING = "concept top-5", "generated", "real through the autoencoder (ceiling)"
+
+
+def _of_drawn(split: str, column: str, what: str) -> tuple[Main, ...]:
+    """A figure of the images drawn for a split's pairs, in every view, beside their ceiling."""
+    told = {"train": "seen pairs", "heldout": "held-out pairs"}[split]
+
+    def of(view: View) -> Main:
+        beside = (
+            Beside("through the autoencoder", f"{split}: {CEILING}{view.label}", column),
+            Beside("chance", f"{split}: chance", column),
+        )
+        row = f"{split}: {GENERATED}{view.label}"
+        return Main("pictures", row, column, f"drawn, {told}, {what}, {view.name}", beside)
+
+    return tuple(of(view) for view in VIEWS)
+
+
+def _of_plain(view: View) -> Main:
+    beside = (
+        Beside("through the autoencoder", f"{CEILING}{view.label}", FIVE),
+        Beside("chance", "chance", FIVE),
+    )
+    label = f"drawn, plain prompts without a style, right, {view.name}"
+    return Main("plain-prompts", f"{GENERATED}{view.label}", FIVE, label, beside)
+
+
 MAIN = (
     Main("reconstruction", "all", "PSNR", "autoencoder, PSNR"),
     Main(
@@ -47,20 +74,13 @@ MAIN = (
             Beside("nearest training caption", "nearest training caption", "cosine"),
         ),
     ),
-    Main(
-        "pictures", "heldout: generated", "style", "drawn pictures, style recognised",
-        (
-            Beside("real pictures", "heldout: real", "style"),
-            Beside("chance", "heldout: chance", "style"),
-        ),
+    *(
+        main
+        for split in ("train", "heldout")
+        for column, what in (("style", "style recognised"), (FIVE, "concept in first five"))
+        for main in _of_drawn(split, column, what)
     ),
-    Main(
-        "pictures", "heldout: generated", FIVE, "drawn pictures, concept in the judge's first five",
-        (
-            Beside("through the autoencoder", CEILING, FIVE),
-            Beside("chance", "heldout: chance", FIVE),
-        ),
-    ),
+    *map(_of_plain, VIEWS),
 )  # fmt: skip
 """What the project's pages show."""
 

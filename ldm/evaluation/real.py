@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,9 @@ class RealPictures(Sequence[RealPicture]):
     def images(self, places: Sequence[int], size: int | None = None) -> Tensor:
         """The pictures at `places`, uint8 [n 3 h w]; squares of `size` where it is given."""
         crop = None if size is None else Crop(size=size)
-        pictures = [decode_image(self.items[i].data, crop) for i in places]
+        # Pillow lets other threads run while it decodes.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            pictures = list(pool.map(lambda i: decode_image(self.items[i].data, crop), places))
         if len({p.shape for p in pictures}) > 1:
             raise DataError("the pictures have several sizes; ask for one size")
         return torch.stack(pictures)

@@ -23,6 +23,7 @@ from ldm.evaluation.latent_bounds import Pictures, noise_seeds, pictures_of
 from ldm.evaluation.probes import class_hits, explained_figure, squares
 from ldm.evaluation.section import Bench, Section
 from ldm.networks.dit import DiTBlock
+from ldm.networks.gated_mlp import GatedBlock
 from ldm.networks.unet import Layer
 from ldm.stage import Stage
 
@@ -126,11 +127,12 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
     """
     found = {
         name: module for name, module in network.named_modules()
-        if isinstance(module, (Layer, DiTBlock))
+        if isinstance(module, (Layer, DiTBlock, GatedBlock))
     }  # fmt: skip
     if not found:
         raise RequestError(
-            f"{type(network).__name__} has no layers to probe: the probes know U-Nets and DiTs"
+            f"{type(network).__name__} has no layers to probe: the probes know U-Nets, DiTs and "
+            "gated MLPs"
         )
     last, names = len(found) - 1, list(found)
     chosen = sorted({round(i * last / (MOST_LAYERS - 1)) for i in range(MOST_LAYERS)})
@@ -152,7 +154,9 @@ def features(bench: Bench, stage: Stage, of: Pictures, time: float) -> dict[str,
 
 
 def pooled(h: Tensor) -> Tensor:
-    """Mean and spread over the positions of [b c h w] or [b n c]: [b 2c]."""
+    """Mean and spread over the positions of [b c h w] or [b n c]: [b 2c]; [b c] as it is."""
+    if h.ndim == 2:
+        return h.float().cpu()
     flat = h.flatten(2) if h.ndim == 4 else h.transpose(1, 2)  # [b c n]
     return torch.cat([flat.mean(2), flat.std(2, correction=0)], dim=1).float().cpu()
 

@@ -16,6 +16,7 @@ from ldm.evaluation import (
     diversity,
     duplicates,
     guidance,
+    plain,
     prior,
     prompts,
     reconstruction,
@@ -42,6 +43,7 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
     "prior-best": prior.evaluate_best,
     "prior-spectrum": spectrum.evaluate,
     "pictures": samples.evaluate,
+    "plain-prompts": plain.evaluate,
     "decoder-swap": swap.evaluate,
     "captions": caption.evaluate,
     "fidelity": fidelity.evaluate,
@@ -60,7 +62,7 @@ PARTS: dict[str, Callable[[Bench], Section]] = {
 """In the order of the report."""
 SUITES: dict[str, tuple[str, ...]] = {
     "default": tuple(PARTS),
-    "quick": ("prompts", "reconstruction", "clip", "prior", "pictures"),
+    "quick": ("prompts", "reconstruction", "clip", "prior", "pictures", "plain-prompts"),
 }
 
 

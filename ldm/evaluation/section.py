@@ -201,7 +201,7 @@ class Bench:
         @torch.inference_mode()
         def through(run: Sequence[int]) -> Tensor:
             x = from_uint8(self.originals(run).to(self.pipe.device))
-            return self.decoded(self.pipe.space.encode(x))
+            return to_uint8(self.pipe.space.decode(self.pipe.space.encode(x)) / 2 + 0.5)
 
         return cached(
             self.options.cache,
@@ -216,9 +216,9 @@ class Bench:
         )
 
     @torch.inference_mode()
-    def decoded(self, latents: Tensor) -> Tensor:
-        """A batch of normalised latents [b c h w] as pictures, uint8 [b 3 s s]."""
-        return to_uint8(self.pipe.space.decode(latents.to(self.pipe.device)) / 2 + 0.5)
+    def decoded(self, x0: Tensor) -> Tensor:
+        """A batch of x0 [b ...] as images, uint8 [b 3 s s]."""
+        return to_uint8(self.pipe.decoder.codec.decode(x0.to(self.pipe.device)) / 2 + 0.5)
 
     @torch.no_grad()
     def moments(self, images: Tensor) -> Tensor:

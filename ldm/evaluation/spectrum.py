@@ -16,7 +16,7 @@ from ldm.evaluation.figures import Figure, resampled_figure
 from ldm.evaluation.pairs import choose
 from ldm.evaluation.prior import DEPENDS, ONE, answered
 from ldm.evaluation.section import Bench, Section
-from ldm.principal import principal
+from ldm.pca import principal
 
 if TYPE_CHECKING:
     from PIL import Image

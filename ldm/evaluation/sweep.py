@@ -85,13 +85,12 @@ def draw(
     sampler_of: Callable[[Sequence[int]], Sampling],
     identity: Mapping[str, object],
 ) -> Tensor:
-    """Latents [n z h w], kept under `identity` and all else that they depend on.
+    """x0 [n ...], kept under `identity` and all else that they depend on.
 
     `sampler_of` gives the sampler for a run of the pictures, by their places in `asked`.
     """
     pipe = bench.pipe
-    side = pipe.image_size // pipe.space.model.factor
-    shape = (pipe.space.model.config.latent_channels, side, side)
+    shape = pipe.decoder.codec.shape(pipe.image_size, pipe.image_size)
 
     @torch.no_grad()
     def some(run: Sequence[int]) -> Tensor:

@@ -97,17 +97,25 @@ class CrossAttention(nn.Module):
     """Multi-head attention of tokens `[b n c]` to a context `[b m d]`.
 
     Keys and values depend on the context alone, so they are a method of their own: a sampler
-    projects them once and walks many steps with them.
+    projects them once and walks many steps with them. `inner` is the width of all heads together,
+    `channels` unless it is given.
     """
 
     def __init__(
-        self, channels: int, context_dim: int, *, head_dim: int, backend: Backend = "auto"
+        self,
+        channels: int,
+        context_dim: int,
+        *,
+        head_dim: int,
+        inner: int | None = None,
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        self.heads, self.backend = heads_of(channels, head_dim), backend
-        self.to_q = nn.Linear(channels, channels)
-        self.to_kv = nn.Linear(context_dim, 2 * channels)
-        self.to_out = zeroed(nn.Linear(channels, channels))
+        inner = channels if inner is None else inner
+        self.heads, self.backend = heads_of(inner, head_dim), backend
+        self.to_q = nn.Linear(channels, inner)
+        self.to_kv = nn.Linear(context_dim, 2 * inner)
+        self.to_out = zeroed(nn.Linear(inner, channels))
 
     def keys_values(self, context: Tensor) -> Tensor:
         """context `[b m d]` -> `[2 b m h d]`."""

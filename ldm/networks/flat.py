@@ -60,12 +60,12 @@ class Flat(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class FlatEncoderConfig:
-    """shape: (c, h, w) of the picture; out_dim: of the answer; width, depth: of the MLP.
+    """shape: of x, (c, h, w) or (d,); out_dim: of the answer; width, depth: of the MLP.
 
     timed: whether forward takes a time, as in `EncoderConfig`.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     out_dim: int
     width: int = 128
     depth: int = 2
@@ -77,7 +77,7 @@ class FlatEncoderConfig:
 
 
 class FlatEncoder(nn.Module):
-    """forward: x `[b c h w]`, time `[b]` or None -> representation `[b d]`.
+    """forward: x `[b ...]`, time `[b]` or None -> representation `[b d]`.
 
     A new one does not answer 0: what is told of a code of zeros would begin without a use for it.
     """

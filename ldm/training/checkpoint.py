@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ldm.errors import CheckpointError
 from ldm.files import sha256_of
+from ldm.storage import unpack
 
 PREFIX = "step_"
 
@@ -93,7 +94,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
             "of a run or of one exported part"
         )
     try:
-        return {k: v.float() for k, v in load_file(files[0]).items()}
+        return unpack(load_file(files[0]))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{files[0]} cannot be read ({error})") from error
 

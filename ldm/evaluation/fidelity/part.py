@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ldm.data.images import Crop
 from ldm.evaluation.cache import cached, digest
-from ldm.evaluation.features import SIDE, Extractor
+from ldm.evaluation.features import Extractor
 from ldm.evaluation.fidelity import spread
-from ldm.evaluation.fidelity.extractors import DEFAULT, Network, load_network
+from ldm.evaluation.fidelity.extractors import Network, load_network
 from ldm.evaluation.fidelity.metrics import METRICS, Settings
 from ldm.evaluation.fidelity.table import tabulate
 from ldm.evaluation.figures import Figure
@@ -84,11 +84,11 @@ def _reference(bench: Bench, split: str) -> list[int]:
 @torch.inference_mode()
 def _real_features(bench: Bench, network: Network, places: list[int]) -> Tensor:
     """Features [m d] of real pictures at the model's size."""
-    if network.name == DEFAULT and bench.pipe.image_size == SIDE:
-        # The judge of the pictures keeps its features of all real pictures at this side.
+    completed = getattr(network.module, "completed", None)
+    if completed is not None:
+        # The judge keeps the features of all real images that this network's own follow from.
         judge = Extractor(network.module.path, bench.pipe.device)
-        content = real_features(bench, judge).content[places]
-        return torch.cat(network.module.completed(content), dim=1)
+        return torch.cat(completed(real_features(bench, judge).content[places]), dim=1)
     identity = {
         "data": bench.real.digest,
         "places": digest(places),

@@ -42,15 +42,14 @@ def recipe() -> Recipe:
                 conditioner=CONDITIONER,
                 network=GatedMlpConfig(
                     dim=320,
-                    width=1280,
-                    hidden=1280,
+                    width=1024,
+                    hidden=1024,
                     depth=5,
                     cond_dim=512,
                     vector_dim=CONDITIONER.vector_dim,
                     context_dim=192,
                     attention_blocks=(0, 2),
                     attention_dim=384,
-                    dropout=0.1,
                 ),
                 process=LinearFlow(),
                 prediction=Flow(),
@@ -75,10 +74,10 @@ def recipe() -> Recipe:
             lr=1e-3, weight_decay=0.01, warmup_images=50_000, decay="linear", final=0.01
         ),
         loop=LoopConfig(
-            images=3_000_000,
+            images=1_300_000,
             ema_half_life=50_000,
             log_every=25_600,
-            sample_every=500_000,
-            save_every=250_000,
+            sample_every=300_000,
+            save_every=100_000,
         ),
     )

@@ -16,7 +16,7 @@ from ldm.training import LoopConfig, OptimConfig
 
 
 def recipe() -> Recipe:
-    """Encoded train split (scripts/encode_shards.py) of the emoji shards."""
+    """Encoded shards (scripts/encode_shards.py), three images without a skin tone for one with."""
     return Recipe(
         task=StageTraining(
             stage=StageConfig(
@@ -39,7 +39,7 @@ def recipe() -> Recipe:
             shape=(192,),
         ),
         data=ShardConfig(
-            sources=("data/encoded/train",),
+            sources=("data/encoded/plain",) * 3 + ("data/encoded/toned",),
             batch_size=128,
             fields=("image_embedding", "caption"),
             workers=1,

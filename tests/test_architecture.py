@@ -18,7 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "ldm/networks": {"ldm.networks", "ldm.errors"},
     "ldm/data": {"ldm.data", "ldm.errors", "ldm.files"},
     "ldm/conditioning": {"ldm.conditioning", "ldm.data.batch", "ldm.errors", "ldm.training.task"},
-    "ldm/training": {"ldm.training", "ldm.data.batch", "ldm.errors", "ldm.files"},
+    "ldm/training": {
+        "ldm.training", "ldm.data.batch", "ldm.errors", "ldm.files", "ldm.storage",
+    },
 }
 HEAVY = (
     "open_clip", "torchvision", "xformers", "webdataset", "torch_fidelity", "timm", "tensorboard",

@@ -100,7 +100,7 @@ def trained(made: Made, real: RealPictures, shuffled: bool) -> Stage:
         key=("",) * len(train), image_embedding=image[order] if shuffled else image, text=text
     )
     codec: Any = stage.codec
-    codec.measure([image])
+    codec.measure_vectors([image])
     optimiser, draws = torch.optim.Adam(stage.parameters(), lr=3e-3), torch.Generator()
     for _ in range(300):
         optimiser.zero_grad()

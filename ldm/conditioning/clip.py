@@ -118,7 +118,11 @@ class Clip:
         tower, tokenizer = folder.text_tower().to(device), folder.tokenizer()
 
         def encode(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return *tower(ids), real_tokens(ids)
+            # Attention is causal, so that what follows the longest caption changes nothing.
+            mask = real_tokens(ids)
+            longest = int(mask.sum(1).max())
+            tokens, pooled = tower(ids[:, :longest])
+            return F.pad(tokens, (0, 0, 0, ids.shape[1] - longest)), pooled, mask
 
         return cls(
             TextEncoder(tokenizer, encode), lambda: whole()._image(), folder.fingerprint, device

@@ -80,4 +80,6 @@ def recipe() -> Recipe:
             sample_every=300_000,
             save_every=100_000,
         ),
+        result="28 minutes on two CPU cores (bf16), 1,300,000 latents, loss 0.766; figures: "
+        "ldm/weights/emoji/README.md",
     )

@@ -73,14 +73,19 @@ class PointCodec:
         return codecs.Points()
 
 
+def _given(latents: codecs.Latents | None) -> codecs.Latents:
+    """The autoencoder's codec, which stages on latents cannot do without."""
+    if latents is None:
+        raise ConfigError("this stage works on latents: give it the autoencoder's codec")
+    return latents
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatentCodec:
     """Diffuse the latents of an autoencoder that is given where the stage is built."""
 
     def build(self, latents: codecs.Latents | None) -> codecs.Codec:
-        if latents is None:
-            raise ConfigError("this stage works on latents: give it the autoencoder's codec")
-        return latents
+        return _given(latents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +100,7 @@ class PrincipalLatentCodec:
     whitening: float = 0.5
 
     def build(self, latents: codecs.Latents | None) -> codecs.Codec:
-        if latents is None:
-            raise ConfigError("this stage works on latents: give it the autoencoder's codec")
-        return codecs.PrincipalLatents(latents, self.grid, self.kept, self.whitening)
+        return codecs.PrincipalLatents(_given(latents), self.grid, self.kept, self.whitening)
 
 
 @dataclass(frozen=True, kw_only=True)

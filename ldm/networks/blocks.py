@@ -50,6 +50,12 @@ def zeroed(module: AnyModule) -> AnyModule:
     return module
 
 
+def check_row(x: Tensor, dim: int) -> None:
+    """Refuse an x that is not `[b dim]`, for networks of data without a grid."""
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"this network takes x [b {dim}], not {tuple(x.shape)}")
+
+
 def check_condition(name: str, given: Tensor | None, ndim: int, width: int | None) -> None:
     """Refuse a conditioning that is missing, unasked for or of another width."""
     fits = given is None if width is None else given is not None

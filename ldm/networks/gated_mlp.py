@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ldm.errors import ConfigError
 from ldm.networks.attention import Backend
-from ldm.networks.blocks import Conditions, CrossAttention, check_condition, zeroed
+from ldm.networks.blocks import Conditions, CrossAttention, check_condition, check_row, zeroed
 from ldm.networks.embeddings import TimeEmbedding
 
 
@@ -133,8 +133,7 @@ class GatedMlp(nn.Module):
         self.out = zeroed(nn.Linear(width, config.dim))
 
     def forward(self, x: Tensor, time: Tensor, cond: Conditions) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.config.dim:
-            raise ValueError(f"this network takes x [b {self.config.dim}], not {tuple(x.shape)}")
+        check_row(x, self.config.dim)
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
         check_condition("tokens", cond.tokens, 3, self.config.context_dim)
         check_condition("concat", cond.concat, 4, None)

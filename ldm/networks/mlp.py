@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm.networks.blocks import Conditions, check_condition, zeroed
+from ldm.networks.blocks import Conditions, check_condition, check_row, zeroed
 from ldm.networks.embeddings import TimeEmbedding
 
 
@@ -61,8 +61,7 @@ class Mlp(nn.Module):
         self.out = zeroed(nn.Linear(width, config.out_dim))
 
     def forward(self, x: Tensor, time: Tensor, cond: Conditions) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.config.dim:
-            raise ValueError(f"this network takes x [b {self.config.dim}], not {tuple(x.shape)}")
+        check_row(x, self.config.dim)
         check_condition("vector", cond.vector, 2, self.config.vector_dim)
         check_condition("tokens", cond.tokens, 3, None)
         check_condition("concat", cond.concat, 4, None)
